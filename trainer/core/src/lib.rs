@@ -1,0 +1,13 @@
+//! What a worker decides, as plain functions over plain data: which sums make a step exact ([`tree`]), which round
+//! comes next ([`rounds`]), which generation it belongs to ([`membership`]), how a group that just met gets to one
+//! state ([`catch_up`]), and when to save ([`saving`]). No clock, socket, thread or random source.
+
+pub mod assignment;
+pub mod catch_up;
+pub mod membership;
+pub mod rounds;
+pub mod saving;
+pub mod tree;
+
+pub use assignment::{Assignment, AssignmentError, Member};
+pub use rounds::{Phase, Round, Rounds};
