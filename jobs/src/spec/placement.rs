@@ -1,0 +1,136 @@
+//! Where a job may run, where its state is kept, and what it may cost.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[resources]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResourcesSpec {
+    /// How many workers.
+    pub workers: WorkersSpec,
+    /// In order of preference where prices tie.
+    #[schemars(length(min = 1), inner(length(min = 1)))]
+    pub pools: Vec<String>,
+    /// Data residency: never outside. Empty: anywhere. Local pools are in every region.
+    #[schemars(inner(length(min = 1)))]
+    pub regions: Vec<String>,
+}
+
+impl Default for ResourcesSpec {
+    fn default() -> Self {
+        Self { workers: WorkersSpec::default(), pools: vec!["local-spot".to_owned()], regions: Vec::new() }
+    }
+}
+
+/// `resources.workers`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkersSpec {
+    /// It starts with so many, and waits when there are fewer.
+    #[schemars(range(min = 1, max = 1024))]
+    pub min: u32,
+    /// It takes up to so many; at most `logical_shards`.
+    #[schemars(range(min = 1, max = 1024))]
+    pub max: u32,
+}
+
+impl Default for WorkersSpec {
+    fn default() -> Self {
+        Self { min: 1, max: 1 }
+    }
+}
+
+/// `[checkpoint]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointSpec {
+    /// `file:///path`; the job's files go into a folder of its name below it. Absent: the coordinator's own folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "folder-uri"))]
+    pub root: Option<String>,
+    /// `"500 steps"`, `"5 min"` or `"auto"`.
+    pub every: CheckpointEvery,
+    /// Older ones are removed.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub keep_last: u32,
+}
+
+impl Default for CheckpointSpec {
+    fn default() -> Self {
+        Self { root: None, every: CheckpointEvery::Auto, keep_last: 3 }
+    }
+}
+
+/// `checkpoint.every`, written as text.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", extend("format" = "checkpoint-every"))]
+pub enum CheckpointEvery {
+    /// From the measured cost of a save and the rate of evictions (Young 1974, Daly 2006).
+    #[default]
+    Auto,
+    /// At fixed steps.
+    Steps(u64),
+    /// At the first step boundary after so many seconds.
+    Seconds(u64),
+}
+
+impl TryFrom<String> for CheckpointEvery {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let text = text.trim();
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        if let Some(count) = text.strip_suffix("steps").or_else(|| text.strip_suffix("step")) {
+            return match count.trim().replace('_', "").parse() {
+                Ok(n) if n > 0 => Ok(Self::Steps(n)),
+                _ => Err(format!("expected a count of steps above 0, found {text:?}")),
+            };
+        }
+        match humantime::parse_duration(text) {
+            Ok(d) if d.as_secs() > 0 => Ok(Self::Seconds(d.as_secs())),
+            _ => Err(format!("expected \"auto\", \"N steps\" or a time such as \"5 min\", found {text:?}")),
+        }
+    }
+}
+
+impl From<CheckpointEvery> for String {
+    fn from(every: CheckpointEvery) -> Self {
+        match every {
+            CheckpointEvery::Auto => "auto".to_owned(),
+            CheckpointEvery::Steps(n) => format!("{n} steps"),
+            CheckpointEvery::Seconds(n) => format!("{n} s"),
+        }
+    }
+}
+
+/// `[policy]`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicySpec {
+    /// From the submission, such as `"6h"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "duration"))]
+    pub deadline: Option<String>,
+    /// The job stops rather than spend more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub budget_usd: Option<f64>,
+    /// When dearer capacity that is not taken away may be bought.
+    pub on_demand: OnDemandSpec,
+}
+
+/// `policy.on_demand`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDemandSpec {
+    /// Spot only.
+    #[default]
+    Never,
+    /// When spot alone would miss the deadline.
+    ToMeetDeadline,
+    /// From the start.
+    Always,
+}

@@ -1,0 +1,137 @@
+//! Turning an object's bytes into rows: one file for each format. Decoders stream: they hold a piece of an object at
+//! a time, believe no count before the bytes for it are there, and leave to the [`Sink`] what becomes of the rows.
+
+mod csv;
+mod idx;
+mod parquet;
+mod text;
+
+pub(crate) use csv::probe as probe_csv;
+pub(crate) use idx::probe as probe_idx;
+pub(crate) use parquet::columns as parquet_columns;
+
+use crate::error::DataError;
+use crate::manifest::{CsvLayout, Format, Manifest, Object, Role};
+use crate::place::Place;
+use crate::reader::{Content, ObjectReader};
+use flate2::bufread::MultiGzDecoder;
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+
+/// What gzip files start with.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Values of one row (or of a run of text), as the format has them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cells<'a> {
+    Bytes(&'a [u8]),
+    Floats(&'a [f32]),
+}
+
+/// Takes rows as they are decoded.
+pub(crate) trait Sink {
+    /// The values of the next row that has none yet; for text, some bytes more.
+    fn features(&mut self, cells: Cells<'_>) -> Result<(), Bad>;
+    /// The target of the next row that has none yet.
+    fn target(&mut self, value: f64) -> Result<(), Bad>;
+}
+
+/// Content that is not what it should be, before the object's name is put to it.
+#[derive(Debug)]
+pub(crate) struct Bad {
+    pub(crate) place: String,
+    pub(crate) expected: String,
+    pub(crate) found: String,
+}
+
+impl Bad {
+    pub(crate) fn new(place: impl fmt::Display, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+        Self { place: place.to_string(), expected: expected.to_string(), found: found.to_string() }
+    }
+
+    /// With the place, where a sink could not know it.
+    pub(crate) fn at(self, place: impl fmt::Display) -> Self {
+        Self {
+            place: if self.place.is_empty() { place.to_string() } else { format!("{place}, {}", self.place) },
+            ..self
+        }
+    }
+
+    pub(crate) fn of(self, object: String) -> DataError {
+        DataError::Malformed { object, place: self.place, expected: self.expected, found: self.found }
+    }
+}
+
+/// How to read an object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) format: Format,
+    /// CSV only.
+    pub(crate) csv: CsvLayout,
+    /// CSV and Parquet: the target's column.
+    pub(crate) column: usize,
+    /// IDX only.
+    pub(crate) role: Option<Role>,
+}
+
+impl Layout {
+    pub(crate) fn of(manifest: &Manifest, object: &Object) -> Self {
+        Self {
+            format: manifest.format,
+            csv: manifest.csv.unwrap_or(CsvLayout { header: false, delimiter: ',' }),
+            column: manifest.target.column().unwrap_or(0) as usize,
+            role: object.role,
+        }
+    }
+}
+
+/// Decodes one object into `sink`. With `expected`, an object of another size or digest is an error, and the error:
+/// what the decoder made of changed bytes would only mislead.
+pub(crate) fn decode(
+    place: &Place,
+    path: &str,
+    expected: Option<&Object>,
+    layout: &Layout,
+    sink: &mut dyn Sink,
+) -> Result<Content, DataError> {
+    let mut reader = ObjectReader::start(place, path, expected);
+    let decoded = unzipped(&mut reader).and_then(|mut input| match layout.format {
+        Format::Csv => csv::decode(&mut *input, layout, sink),
+        Format::Idx => idx::decode(&mut *input, layout, sink),
+        Format::Parquet => parquet::decode(&mut *input, layout.column, sink),
+        Format::Text => text::decode(&mut *input, sink),
+    });
+    let content = reader.finish()?;
+    decoded.map_err(|bad| bad.of(place.shown(path)))?;
+    Ok(content)
+}
+
+/// Hands the start of an object, unzipped, to `work`, and reads no further than that wants.
+pub(crate) fn peek<T>(
+    place: &Place,
+    path: &str,
+    work: impl FnOnce(&mut dyn BufRead) -> Result<T, Bad>,
+) -> Result<T, DataError> {
+    let mut reader = ObjectReader::start(place, path, None);
+    let result = unzipped(&mut reader).and_then(|mut input| work(&mut *input));
+    result.or_else(|bad| {
+        reader.finish()?;
+        Err(bad.of(place.shown(path)))
+    })
+}
+
+fn unzipped<'a>(reader: impl Read + 'a) -> Result<Box<dyn BufRead + 'a>, Bad> {
+    let mut input = BufReader::with_capacity(BUFFER_BYTES, reader);
+    let head = input.fill_buf().map_err(|error| unreadable(&error))?;
+    Ok(if head.starts_with(&GZIP_MAGIC) {
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(input)))
+    } else {
+        Box::new(input)
+    })
+}
+
+/// The object's own reader never fails, so it is the unzipping that did.
+fn unreadable(error: &std::io::Error) -> Bad {
+    Bad::new("gzip", "a whole gzip file", error)
+}

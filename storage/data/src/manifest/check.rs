@@ -1,0 +1,156 @@
+//! What must hold of a manifest before a byte of its data is read: bounds first, so that nothing absurd is ever tried.
+
+use super::{CsvLayout, Features, Format, Manifest, Role, Target};
+use crate::error::DataError;
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+
+/// Elements of one sample.
+pub(crate) const SAMPLE_MAX_ELEMENTS: u64 = 1 << 24;
+/// Class labels are kept in 16 bits.
+pub(crate) const CLASSES_MAX: u32 = 1 << 16;
+/// A data set lives in each worker's memory.
+const MEMORY_MAX_BYTES: u64 = 1 << 36;
+
+/// Where a manifest does not hold, before its name is put to it.
+struct Broken {
+    place: String,
+    expected: String,
+    found: String,
+}
+
+impl Broken {
+    fn new(place: &str, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { place: place.to_owned(), expected: expected.into(), found: found.into() }
+    }
+}
+
+impl Manifest {
+    pub(super) fn check(&self, name: &str) -> Result<(), DataError> {
+        let checks = [Self::check_objects, Self::check_rows, Self::check_features, Self::check_target, Self::check_csv];
+        checks.iter().try_for_each(|check| check(self)).map_err(|Broken { place, expected, found }| {
+            DataError::Manifest { manifest: name.to_owned(), place, expected, found }
+        })?;
+        let memory = self.memory_bytes();
+        if memory > MEMORY_MAX_BYTES {
+            return Err(DataError::TooLarge {
+                object: name.to_owned(),
+                unit: "bytes in memory",
+                limit: MEMORY_MAX_BYTES,
+                found: memory.into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_objects(&self) -> Result<(), Broken> {
+        let mut seen = BTreeSet::new();
+        for (index, object) in self.objects.iter().enumerate() {
+            let broken =
+                |field, expected, found| Err(Broken::new(&format!("objects[{index}].{field}"), expected, found));
+            if !is_plain_path(&object.path) {
+                return broken("path", "a path below the root, without `.` and `..`", format!("{:?}", object.path));
+            }
+            if !seen.insert(&object.path) {
+                return broken("path", "each object once", format!("{:?} again", object.path));
+            }
+            if !is_digest(&object.digest) {
+                return broken("digest", "blake3: and 64 hex digits", format!("{:?}", object.digest));
+            }
+            let (role, expected) = match (self.format, index % 2) {
+                (Format::Idx, 0) => (Some(Role::Features), "features, then their target, in turn"),
+                (Format::Idx, _) => (Some(Role::Target), "features, then their target, in turn"),
+                _ => (None, "no role but in idx"),
+            };
+            if object.role != role {
+                return broken("role", expected, object.role.map_or("none", Role::as_str).to_owned());
+            }
+        }
+        if self.format != Format::Idx {
+            return Ok(());
+        }
+        for (index, pair) in self.objects.chunks(2).enumerate() {
+            let [features, target] = pair else {
+                return Err(Broken::new("objects", "a target after each object of features", "none after the last"));
+            };
+            if features.rows != target.rows {
+                let place = format!("objects[{}].rows", 2 * index + 1);
+                return Err(Broken::new(
+                    &place,
+                    format!("{}, as its features", features.rows),
+                    target.rows.to_string(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_rows(&self) -> Result<(), Broken> {
+        let counted = self.objects.iter().filter(|object| object.role != Some(Role::Target));
+        let Some(sum) = counted.map(|object| object.rows).try_fold(0_u64, u64::checked_add) else {
+            return Err(Broken::new("objects", "fewer than 2^64 rows in all", "more"));
+        };
+        if self.rows != sum {
+            return Err(Broken::new("rows", format!("{sum}, the sum over all objects"), self.rows.to_string()));
+        }
+        if self.rows == 0 {
+            return Err(Broken::new("rows", "at least one", "none"));
+        }
+        Ok(())
+    }
+
+    fn check_features(&self) -> Result<(), Broken> {
+        if !(1..=SAMPLE_MAX_ELEMENTS).contains(&self.features.elements()) {
+            let found = format!("{:?}", self.features.shape);
+            return Err(Broken::new("features.shape", format!("1 to {SAMPLE_MAX_ELEMENTS} elements"), found));
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "features are scaled in float32")]
+        let scale = self.features.scale as f32;
+        if !scale.is_normal() {
+            let found = self.features.scale.to_string();
+            return Err(Broken::new("features.scale", "a number within float32, other than 0", found));
+        }
+        Ok(())
+    }
+
+    fn check_target(&self) -> Result<(), Broken> {
+        if let Target::Class { classes, .. } = self.target
+            && !(1..=CLASSES_MAX).contains(&classes)
+        {
+            return Err(Broken::new("target.classes", format!("1 to {CLASSES_MAX}"), classes.to_string()));
+        }
+        let is_text = self.format == Format::Text;
+        if is_text != (self.target == Target::NextByte) || (is_text && self.features != Features::of_text()) {
+            let found = format!("{:?} for {}", self.target, self.format);
+            return Err(Broken::new("target.kind", "next_byte for plain text, and only there", found));
+        }
+        let has_columns = matches!(self.format, Format::Csv | Format::Parquet);
+        if has_columns != self.target.column().is_some() {
+            let found = if has_columns { "none" } else { "one" };
+            return Err(Broken::new("target.column", "a column for csv and parquet, and only there", found));
+        }
+        Ok(())
+    }
+
+    fn check_csv(&self) -> Result<(), Broken> {
+        match (self.format, self.csv) {
+            (Format::Csv, None) => Err(Broken::new("csv", "how its lines are cut", "none")),
+            (Format::Csv, Some(CsvLayout { delimiter: ',' | ';' | '\t', .. })) => Ok(()),
+            (Format::Csv, Some(CsvLayout { delimiter, .. })) => {
+                Err(Broken::new("csv.delimiter", "`,`, `;` or a tab", format!("{delimiter:?}")))
+            }
+            (_, None) => Ok(()),
+            (format, Some(_)) => Err(Broken::new("csv", format!("none for {format}"), "one")),
+        }
+    }
+}
+
+fn is_plain_path(path: &str) -> bool {
+    !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn is_digest(text: &str) -> bool {
+    text.strip_prefix("blake3:").is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))
+    })
+}
