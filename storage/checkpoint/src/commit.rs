@@ -1,0 +1,152 @@
+//! When a save becomes a checkpoint. All workers ask after their part; whoever finds all parts there commits, and any
+//! number may do so at once: the first manifest stays.
+
+use crate::digest::Digest;
+use crate::error::{CheckpointError, Damage};
+use crate::folder::RunFolder;
+use crate::manifest::{FileEntry, MANIFEST_FORMAT_VERSION, Manifest, check_files, files_digest};
+use crate::names;
+use crate::record::PartRecord;
+use object_store::PutMode;
+
+/// What a manifest says beyond its files.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CommitInfo {
+    /// Training loss of the newest step; `None` before the first. One that is not finite is left out too.
+    pub loss: Option<f64>,
+    /// Workers in the group.
+    pub world_size: u32,
+    /// The group's generation.
+    pub generation: u64,
+    /// `every 500 steps`, `drain`, `final`.
+    pub why: String,
+    /// [`state_digest`](crate::state_digest) of the caller's whole state.
+    pub state_digest: Digest,
+    /// Now, Unix milliseconds.
+    pub created_ms: i64,
+}
+
+impl RunFolder {
+    /// Commits the save of `step` in `parts` parts if all of them are there. `None`: not yet, and whoever writes a
+    /// missing part will. `Some`: committed, by this call or before; the manifest is the one that stays, so its
+    /// `generation` and `created_ms` can be another group's.
+    ///
+    /// The parts must make the caller's own state, so that parts of different states never become one checkpoint.
+    ///
+    /// # Errors
+    /// [`CheckpointError::StateDiffers`] if they make another, or the step is committed with another. Parts that a dead
+    /// group left of another state are overwritten by their new writers, and the last of them commits.
+    /// [`CheckpointError::Damaged`] if a part is not what its record says. [`CheckpointError::Full`],
+    /// [`CheckpointError::Io`]: nothing is committed, or all is; asking again is fine.
+    pub async fn try_commit(
+        &self,
+        step: u64,
+        parts: u32,
+        info: &CommitInfo,
+    ) -> Result<Option<Manifest>, CheckpointError> {
+        // Records first: a committer removes them after the manifest is there, so whoever misses one then sees it.
+        let files = self.recorded_files(step, parts).await?;
+        let Some(files) = files else {
+            return match self.read_manifest(step).await {
+                Ok(manifest) => self.same_state(manifest, info.state_digest).map(Some),
+                Err(CheckpointError::NotCommitted { .. } | CheckpointError::Damaged(_)) => Ok(None),
+                Err(error) => Err(error),
+            };
+        };
+        self.check_recorded(step, parts, &files, info.state_digest).await?;
+
+        let manifest = Manifest {
+            format_version: MANIFEST_FORMAT_VERSION,
+            job: self.job.clone(),
+            step,
+            loss: info.loss.filter(|loss| loss.is_finite()),
+            world_size: info.world_size,
+            generation: info.generation,
+            why: info.why.clone(),
+            state_digest: info.state_digest,
+            created_ms: info.created_ms,
+            files,
+        };
+        let committed = self.commit(step, manifest).await?;
+        self.forget_records(step, parts).await;
+        Ok(Some(committed))
+    }
+
+    async fn commit(&self, step: u64, ours: Manifest) -> Result<Manifest, CheckpointError> {
+        let index_path = self.step_path(step, names::INDEX);
+        let manifest_path = self.step_path(step, names::MANIFEST);
+        // Only if absent: another group, with another number of parts, may be committing this step as well.
+        self.put(&index_path, ours.index_json(), PutMode::Create).await?;
+        let committed = if self.put(&manifest_path, ours.to_json(), PutMode::Create).await? {
+            ours
+        } else {
+            // Another commit was faster, or what is there is damaged and these parts are its replacement: none are
+            // written beside a whole checkpoint.
+            match self.read_files(step).await {
+                Ok(theirs) => self.same_state(theirs, ours.state_digest)?,
+                Err(CheckpointError::Damaged(damage)) => {
+                    tracing::warn!(step, %damage, "replacing a damaged checkpoint");
+                    self.put(&manifest_path, ours.to_json(), PutMode::Overwrite).await?;
+                    ours
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let index = committed.index_json();
+        if self.get(&index_path).await?.as_deref() != Some(index.as_slice()) {
+            self.put(&index_path, index, PutMode::Overwrite).await?;
+        }
+        Ok(committed)
+    }
+
+    fn same_state(&self, committed: Manifest, expected: Digest) -> Result<Manifest, CheckpointError> {
+        if committed.state_digest == expected {
+            return Ok(committed);
+        }
+        let object = self.step_path(committed.step, names::MANIFEST).to_string();
+        Err(CheckpointError::StateDiffers { object, expected, found: committed.state_digest })
+    }
+
+    /// The files of all parts by name, or `None` if a record is missing.
+    async fn recorded_files(&self, step: u64, parts: u32) -> Result<Option<Vec<FileEntry>>, CheckpointError> {
+        let mut files = Vec::new();
+        for part in 0..parts {
+            let path = self.step_path(step, &names::record_file(part, parts));
+            let Some(bytes) = self.get(&path).await? else { return Ok(None) };
+            files.extend(PartRecord::parse(path.as_ref(), &bytes, step, part, parts)?.files);
+        }
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Some(files))
+    }
+
+    /// Whether the parts make one whole state, the caller's, and are still there.
+    async fn check_recorded(
+        &self,
+        step: u64,
+        parts: u32,
+        files: &[FileEntry],
+        expected: Digest,
+    ) -> Result<(), CheckpointError> {
+        let object = || self.step_path(step, &format!("part-*-of-{parts:05}.json")).to_string();
+        if let Err(found) = check_files(files) {
+            return Err(Damage::Foreign { object: object(), expected: "records of one save", found }.into());
+        }
+        let found = files_digest(step, files);
+        if found != expected {
+            return Err(CheckpointError::StateDiffers { object: object(), expected, found });
+        }
+        for file in files {
+            self.check_size(&self.step_path(step, &file.name), file.bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// The checkpoint is committed: a record left over harms nobody, and a later prune clears it away.
+    async fn forget_records(&self, step: u64, parts: u32) {
+        for part in 0..parts {
+            if let Err(error) = self.remove(&self.step_path(step, &names::record_file(part, parts))).await {
+                tracing::debug!(step, part, %error, "remove a part record");
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Which worker writes which tensor. All workers compute the same answer without a word: it follows from the tensors
+//! and the number of parts alone.
+
+use crate::tensor::TensorInfo;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Deals `tensors` to `parts` parts: for each part the indices of its tensors, ascending.
+///
+/// The largest tensor first, each to the part that has least so far (Graham's longest-processing-time rule, 1969): no
+/// part gets more than an even share and the size of one tensor. With more parts than tensors some get nothing.
+///
+/// # Panics
+/// If `parts` is 0.
+pub fn deal(tensors: &[TensorInfo], parts: u32) -> Vec<Vec<usize>> {
+    assert!(parts > 0, "a checkpoint has at least one part");
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by_key(|&at| (Reverse(tensors[at].len), at));
+
+    let mut dealt = vec![Vec::new(); parts as usize];
+    let mut lightest: BinaryHeap<Reverse<(usize, usize)>> = (0..dealt.len()).map(|part| Reverse((0, part))).collect();
+    for at in order {
+        let Some(Reverse((load, part))) = lightest.pop() else { break };
+        dealt[part].push(at);
+        lightest.push(Reverse((load + tensors[at].len, part)));
+    }
+    for part in &mut dealt {
+        part.sort_unstable();
+    }
+    dealt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Group;
+    use proptest::prelude::*;
+
+    fn tensors(lens: &[usize]) -> Vec<TensorInfo> {
+        let tensor = |(at, &len): (usize, &usize)| TensorInfo {
+            name: format!("t{at}"),
+            group: Group::ALL[at % 2],
+            shape: vec![len],
+            offset: 0,
+            len,
+        };
+        lens.iter().enumerate().map(tensor).collect()
+    }
+
+    #[test]
+    fn never_changes_between_releases() {
+        let dealt = deal(&tensors(&[5, 100, 40, 40, 30, 5]), 3);
+        assert_eq!(dealt, [vec![1], vec![2, 4], vec![0, 3, 5]]);
+    }
+
+    #[test]
+    fn more_parts_than_tensors() {
+        assert_eq!(deal(&tensors(&[1, 2]), 4), [vec![1], vec![0], vec![], vec![]]);
+        assert_eq!(deal(&[], 2), [Vec::<usize>::new(), vec![]]);
+    }
+
+    proptest! {
+        #[test]
+        fn each_tensor_once_and_no_part_far_above_its_share(
+            lens in prop::collection::vec(0_usize..1 << 40, 0..60),
+            parts in 1_u32..40,
+        ) {
+            let tensors = tensors(&lens);
+            let dealt = deal(&tensors, parts);
+            prop_assert_eq!(dealt.len(), parts as usize);
+
+            let mut all: Vec<usize> = dealt.concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..lens.len()).collect::<Vec<_>>());
+
+            let share = lens.iter().sum::<usize>() / parts as usize;
+            let largest = lens.iter().copied().max().unwrap_or(0);
+            for part in &dealt {
+                prop_assert!(part.is_sorted());
+                prop_assert!(part.iter().map(|&at| lens[at]).sum::<usize>() <= share + largest);
+            }
+            prop_assert_eq!(dealt, deal(&tensors, parts));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `run.json`: what ran. It is written once, by the first worker, and whoever goes on with the run must agree with it:
+//! only equal pins give equal bits.
+
+use crate::error::CheckpointError;
+use crate::folder::RunFolder;
+use crate::manifest::{parse_versioned, to_json};
+use crate::names;
+use object_store::PutMode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The newest format of run records that this program reads, and the one that it writes.
+pub const RUN_FORMAT_VERSION: u32 = 1;
+
+/// The sections of a job spec that decide the result. Resources, policy and checkpointing may change between two
+/// attempts at a job.
+const PINNED_SECTIONS: [&str; 4] = ["name", "data", "model", "train"];
+/// Where the manifest lies does not matter: its digest is pinned.
+const NOT_PINNED: [&str; 1] = ["job.data.manifest"];
+
+/// What ran, or runs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`RUN_FORMAT_VERSION`] of the program that wrote it.
+    pub format_version: u32,
+    /// The job spec, resolved.
+    pub job: Value,
+    /// Of the data manifest, `blake3:...`.
+    pub data_digest: String,
+    /// Of trainctl.
+    pub program_version: String,
+    /// Of libtorch.
+    pub libtorch_version: String,
+    /// Numerics fingerprint of the first group.
+    pub fingerprint: String,
+    /// What it was measured on: threads, device.
+    #[serde(default)]
+    pub fingerprint_detail: String,
+    /// Parameters, sample order and dropout follow from it.
+    pub seed: u64,
+    /// Unix milliseconds.
+    pub submitted_ms: i64,
+}
+
+/// How [`RunFolder::claim_run`] found the folder.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Claim {
+    /// Empty; it is this run's now.
+    New,
+    /// This run's already. The record is the one written then.
+    Resumed(Box<RunRecord>),
+}
+
+impl RunFolder {
+    /// Writes the record if the folder has none, and says whether it did.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Full`], [`CheckpointError::Io`].
+    pub async fn write_run(&self, record: &RunRecord) -> Result<bool, CheckpointError> {
+        self.put(&self.run_path(), to_json(record), PutMode::Create).await
+    }
+
+    /// The folder's record, if it has one.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Damaged`], [`CheckpointError::FormatVersion`], [`CheckpointError::Io`].
+    pub async fn read_run(&self) -> Result<Option<RunRecord>, CheckpointError> {
+        let path = self.run_path();
+        let Some(bytes) = self.get(&path).await? else { return Ok(None) };
+        parse_versioned(path.as_ref(), &bytes, RUN_FORMAT_VERSION, "a run record").map(Some)
+    }
+
+    /// Takes the folder for this run, or finds that it is this run's already.
+    ///
+    /// # Errors
+    /// [`CheckpointError::PinDiffers`] names the first pin in which the run there differs; else as
+    /// [`write_run`](Self::write_run) and [`read_run`](Self::read_run).
+    pub async fn claim_run(&self, record: &RunRecord) -> Result<Claim, CheckpointError> {
+        if self.write_run(record).await? {
+            return Ok(Claim::New);
+        }
+        let Some(recorded) = self.read_run().await? else {
+            return Err(CheckpointError::io("read", self.run_path(), "removed while it was being claimed"));
+        };
+        let (expected, found) = (record.pins(), recorded.pins());
+        let names: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+        for pin in names {
+            if expected.get(pin) != found.get(pin) {
+                let text =
+                    |pins: &BTreeMap<String, Value>| pins.get(pin).map_or("nothing".to_owned(), Value::to_string);
+                return Err(CheckpointError::PinDiffers {
+                    object: self.run_path().to_string(),
+                    pin: pin.clone(),
+                    expected: text(&expected),
+                    found: text(&found),
+                });
+            }
+        }
+        Ok(Claim::Resumed(Box::new(recorded)))
+    }
+
+    fn run_path(&self) -> object_store::path::Path {
+        self.base.clone().join(names::RUN)
+    }
+}
+
+impl RunRecord {
+    /// What must be equal for the bits to be: each pin by its path.
+    fn pins(&self) -> BTreeMap<String, Value> {
+        let mut pins = BTreeMap::new();
+        for section in PINNED_SECTIONS {
+            flatten(&format!("job.{section}"), &self.job[section], &mut pins);
+        }
+        for pin in NOT_PINNED {
+            pins.remove(pin);
+        }
+        let mut pin = |name: &str, value: Value| pins.insert(name.to_owned(), value);
+        pin("data_digest", self.data_digest.clone().into());
+        pin("program_version", self.program_version.clone().into());
+        pin("seed", self.seed.into());
+        // A job with `numerics = "fast"` mixes machines and promises no bits.
+        if self.job["train"]["numerics"] != "fast" {
+            pin("libtorch_version", self.libtorch_version.clone().into());
+            pin("fingerprint", self.fingerprint.clone().into());
+        }
+        pins
+    }
+}
+
+fn flatten(path: &str, value: &Value, pins: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                flatten(&format!("{path}.{key}"), value, pins);
+            }
+        }
+        Value::Null => {}
+        value => {
+            pins.insert(path.to_owned(), value.clone());
+        }
+    }
+}
