@@ -1,0 +1,196 @@
+//! What the engine's machinery costs at world size 1: a step of the engine (all logical shards one after another, their
+//! sum, the update) against a step of the bare loop in [`bare`], in turns in one process, one thread.
+//!
+//! `cargo bench -p trainer-engine -- [mlp|convnet|gpt]... [--runs N] [--output json]`
+
+mod bare;
+mod jobs;
+
+use bare::Bare;
+use jobs::Job;
+use std::hint::black_box;
+use std::io::Write;
+use std::time::{Duration, Instant};
+use trainer_engine::Engine;
+
+/// The engine's step may take this many times the bare loop's.
+const TARGET: f64 = 1.02;
+/// A turn is short, so that both sides see the same machine, whatever else runs on it.
+const TURN: Duration = Duration::from_millis(10);
+/// Turns of each side in a run.
+const TURNS: usize = 25;
+
+struct Measured {
+    job: &'static str,
+    ours_ms: f64,
+    bare_ms: f64,
+    ratio: f64,
+    spread: [f64; 2],
+    runs: usize,
+    /// Shares of the engine's step that go to the sum and to the update.
+    sum_share: f64,
+    apply_share: f64,
+}
+
+/// The engine as one worker would drive it.
+struct Ours {
+    engine: Engine,
+    shards: u32,
+    step: u64,
+    sum: Vec<f32>,
+    shard: Vec<f32>,
+    summing: Duration,
+    applying: Duration,
+}
+
+impl Ours {
+    fn new(job: &Job) -> Self {
+        let engine = Engine::new(&job.spec, job.open()).expect("make the engine");
+        let len = engine.train_len();
+        let shards = job.spec.train.logical_shards;
+        let (sum, shard) = (vec![0.0; len], vec![0.0; len]);
+        Self { engine, shards, step: 0, sum, shard, summing: Duration::ZERO, applying: Duration::ZERO }
+    }
+
+    fn step(&mut self) {
+        self.engine.train_shard(self.step, 0, &mut self.sum).expect("train a shard");
+        for shard in 1..self.shards {
+            self.engine.train_shard(self.step, shard, &mut self.shard).expect("train a shard");
+            let began = Instant::now();
+            for (sum, value) in self.sum.iter_mut().zip(&self.shard) {
+                *sum += value;
+            }
+            self.summing += began.elapsed();
+        }
+        let began = Instant::now();
+        self.engine.apply(self.step, &self.sum).expect("apply the sum");
+        self.applying += began.elapsed();
+        self.step += 1;
+    }
+}
+
+fn main() {
+    let options = Options::parse();
+    tch::set_num_threads(1);
+    let mut out = std::io::stdout().lock();
+    for job in
+        jobs::all().iter().filter(|job| options.jobs.is_empty() || options.jobs.iter().any(|name| name == job.name))
+    {
+        let measured = measure(job, options.runs);
+        if options.json { writeln!(out, "{}", measured.json()) } else { writeln!(out, "{}", measured.text()) }
+            .expect("write to stdout");
+    }
+}
+
+fn measure(job: &Job, runs: usize) -> Measured {
+    let mut ours = Ours::new(job);
+    let mut bare = Bare::new(&job.spec, &job.open());
+    // Warm up both, and find how many steps fill a turn.
+    for _ in 0..3 {
+        ours.step();
+        bare.step();
+    }
+    let steps = (TURN.as_secs_f64() * 1e3 / per_step_ms(3, || ours.step())).ceil() as u32;
+    (ours.summing, ours.applying) = (Duration::ZERO, Duration::ZERO);
+
+    let mut ours_ms = Vec::new();
+    let mut bare_ms = Vec::new();
+    let mut ratios = Vec::new();
+    for _ in 0..runs {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            a.push(per_step_ms(steps, || ours.step()));
+            b.push(per_step_ms(steps, || _ = black_box(bare.step())));
+        }
+        ratios.push(median(&mut a) / median(&mut b));
+        ours_ms.append(&mut a);
+        bare_ms.append(&mut b);
+    }
+    let total: f64 = ours_ms.iter().sum::<f64>() * f64::from(steps) / 1e3;
+    let spread = [ratios.iter().copied().fold(f64::INFINITY, f64::min), ratios.iter().copied().fold(0.0, f64::max)];
+    Measured {
+        job: job.name,
+        ours_ms: median(&mut ours_ms),
+        bare_ms: median(&mut bare_ms),
+        ratio: median(&mut ratios),
+        spread,
+        runs,
+        sum_share: ours.summing.as_secs_f64() / total,
+        apply_share: ours.applying.as_secs_f64() / total,
+    }
+}
+
+fn per_step_ms(steps: u32, mut step: impl FnMut()) -> f64 {
+    let began = Instant::now();
+    for _ in 0..steps {
+        step();
+    }
+    began.elapsed().as_secs_f64() * 1e3 / f64::from(steps)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}
+
+impl Measured {
+    fn met(&self) -> bool {
+        self.ratio < TARGET
+    }
+
+    fn json(&self) -> String {
+        serde_json::json!({
+            "name": format!("step of one worker against a bare tch loop, {}", self.job),
+            "ours": self.ours_ms,
+            "peer": self.bare_ms,
+            "unit": "ms",
+            "ratio": self.ratio,
+            "target": TARGET,
+            "met": self.met(),
+            "runs": self.runs,
+            "spread": self.spread,
+        })
+        .to_string()
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{:8} ours {:8.3} ms  bare {:8.3} ms  extra {:+.2} % (from {:+.2} to {:+.2} in {} runs)  \
+             of ours: sum {:.2} %, update {:.2} %  {}",
+            self.job,
+            self.ours_ms,
+            self.bare_ms,
+            (self.ratio - 1.0) * 100.0,
+            (self.spread[0] - 1.0) * 100.0,
+            (self.spread[1] - 1.0) * 100.0,
+            self.runs,
+            self.sum_share * 100.0,
+            self.apply_share * 100.0,
+            if self.met() { "met" } else { "MISSED" },
+        )
+    }
+}
+
+struct Options {
+    jobs: Vec<String>,
+    runs: usize,
+    json: bool,
+}
+
+impl Options {
+    fn parse() -> Self {
+        let mut options = Self { jobs: Vec::new(), runs: 11, json: false };
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--bench" => {}
+                "--runs" => options.runs = args.next().and_then(|n| n.parse().ok()).expect("--runs takes a count"),
+                "--output" => options.json = args.next().is_some_and(|format| format == "json"),
+                name if !name.starts_with('-') => options.jobs.push(name.to_owned()),
+                other => panic!("unknown option {other}"),
+            }
+        }
+        options
+    }
+}

@@ -1,0 +1,235 @@
+//! A job's replica with its data: which samples a shard computes on, in training and in evaluation.
+
+use crate::batch::Batch;
+use crate::error::{Doing, EngineError};
+use crate::model;
+use crate::replica::{Recipe, Replica, StepStats};
+use crate::seed::{Purpose, mix};
+use crate::task::{Output, Score, Task};
+use std::ops::Range;
+use trainctl_checkpoint::TensorInfo;
+use trainctl_data::{Dataset, Sampler, Split};
+use trainctl_jobs::{JobSpec, ModelSpec};
+
+/// Everything that a worker computes of a job.
+///
+/// The state is one flat vector, described by [`Engine::tensors`]; it may be read and replaced as a whole between
+/// calls. Nothing else in here outlives a call, so that the same state gives the same next one on every worker of one
+/// [fingerprint](crate::fingerprint()).
+pub struct Engine {
+    replica: Replica,
+    data: Dataset,
+    sampler: Sampler,
+    seed: u64,
+    logical_shards: u32,
+    micro_batch: u32,
+    batch: Batch,
+    rows: Vec<u64>,
+}
+
+/// The held-out samples, scored.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Evaluation {
+    /// Mean over the predictions.
+    pub loss: f64,
+    /// Share of the predictions that is right; absent for regression.
+    pub accuracy: Option<f64>,
+}
+
+/// Elements of an evaluation round's vector: sum of losses, right predictions, predictions.
+const EVAL_LEN: usize = 3;
+
+impl Engine {
+    /// An engine in the state that the job's seed says. `spec` is resolved: `train.steps` is set.
+    ///
+    /// # Errors
+    /// When model, loss and data don't fit together, or memory is short.
+    pub fn new(spec: &JobSpec, data: Dataset) -> Result<Self, EngineError> {
+        let train = &spec.train;
+        let Some(steps) = train.steps else {
+            return Err(EngineError::Spec {
+                field: "train.steps",
+                expected: "a count of steps".to_owned(),
+                found: "none".to_owned(),
+                hint: "resolve the spec first: it turns train.epochs into steps",
+            });
+        };
+        if train.logical_shards == 0
+            || !train.global_batch.is_multiple_of(train.logical_shards)
+            || train.global_batch == 0
+        {
+            return Err(EngineError::Spec {
+                field: "train.global_batch",
+                expected: format!("a multiple of train.logical_shards = {}, above 0", train.logical_shards),
+                found: train.global_batch.to_string(),
+                hint: "every logical shard takes an equal micro-batch of each step",
+            });
+        }
+        let task = Task::new(spec, &data)?;
+        let model = model::build(&spec.model, &task)?;
+        let recipe = Recipe {
+            seed: train.seed,
+            steps,
+            logical_shards: train.logical_shards,
+            optimizer: train.optimizer.clone(),
+            schedule: train.schedule.clone(),
+            clip_norm: train.clip_norm,
+            compute: train.compute,
+        };
+        let samples = match spec.model {
+            ModelSpec::Gpt { context, .. } => data.windows(context),
+            ModelSpec::Mlp { .. } | ModelSpec::Convnet { .. } => data.rows(),
+        };
+        let split = Split::new(samples, spec.data.held_out, spec.data.held_out_seed);
+        if split.train_len() == 0 {
+            return Err(EngineError::Spec {
+                field: "data.manifest",
+                expected: "at least one sample to train on".to_owned(),
+                found: format!("{samples}"),
+                hint: "text must be longer than model.context",
+            });
+        }
+        let micro_batch = train.global_batch / train.logical_shards;
+        let batch = Batch::new(&task, micro_batch as usize).doing("allocate a batch")?;
+        Ok(Self {
+            replica: Replica::new(task, model, recipe)?,
+            data,
+            sampler: Sampler::new(train.seed, split),
+            seed: train.seed,
+            logical_shards: train.logical_shards,
+            micro_batch,
+            batch,
+            rows: Vec::new(),
+        })
+    }
+
+    /// The tensors of the state, in order; all offsets are multiples of 16 elements.
+    #[must_use]
+    pub fn tensors(&self) -> &[TensorInfo] {
+        self.replica.tensors()
+    }
+
+    /// Parameters, buffers and slots. Elements between tensors are zero.
+    #[must_use]
+    pub fn state(&self) -> &[f32] {
+        self.replica.state()
+    }
+
+    /// The same, to be replaced by another worker's or a checkpoint's.
+    pub fn state_mut(&mut self) -> &mut [f32] {
+        self.replica.state_mut()
+    }
+
+    /// Elements of a training round's vector.
+    #[must_use]
+    pub fn train_len(&self) -> usize {
+        self.replica.vector_len()
+    }
+
+    /// Overwrites `out` with the vector of one logical shard for the update `step`, counted from 0: a function of the
+    /// state, `step` and `shard` alone.
+    ///
+    /// # Errors
+    /// When libtorch fails. What is not finite is not an error yet: it shows in the sum, to all workers alike.
+    ///
+    /// # Panics
+    /// When `out` has not [`Engine::train_len`] elements or there is no such shard.
+    pub fn train_shard(&mut self, step: u64, shard: u32, out: &mut [f32]) -> Result<(), EngineError> {
+        assert!(shard < self.logical_shards, "shard {shard} of {}", self.logical_shards);
+        self.sampler.rows(step, shard, self.micro_batch, self.logical_shards, &mut self.rows);
+        self.batch.fill(&self.data, &self.rows);
+        let seed = mix(self.seed, Purpose::Dropout, step, u64::from(shard));
+        self.replica.gradient(self.batch.input(), self.batch.target(), seed, out)
+    }
+
+    /// Turns the sum of the vectors of all logical shards into the state after the update `step`, counted from 0.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFinite`]; the state is then as before.
+    ///
+    /// # Panics
+    /// When `sum` has not [`Engine::train_len`] elements.
+    pub fn apply(&mut self, step: u64, sum: &[f32]) -> Result<StepStats, EngineError> {
+        self.replica.apply(step, sum)
+    }
+
+    /// Elements of an evaluation round's vector.
+    #[must_use]
+    pub fn eval_len(&self) -> usize {
+        EVAL_LEN
+    }
+
+    /// Overwrites `out` with one logical shard's share of the evaluation: a function of the state and `shard` alone.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    ///
+    /// # Panics
+    /// When `out` has not [`Engine::eval_len`] elements or there is no such shard.
+    pub fn eval_shard(&mut self, shard: u32, out: &mut [f32]) -> Result<(), EngineError> {
+        assert_eq!(out.len(), EVAL_LEN, "length of an evaluation round's vector");
+        let mut total = Score::default();
+        let mut samples = self.held_out_share(shard);
+        while !samples.is_empty() {
+            let end = samples.end.min(samples.start + u64::from(self.micro_batch));
+            self.rows.clear();
+            self.rows.extend((samples.start..end).map(|i| self.sampler.split().held_out_row(i)));
+            samples.start = end;
+            let score = self.score()?;
+            total.loss += score.loss;
+            total.right += score.right;
+            total.count += score.count;
+        }
+        out.copy_from_slice(&[total.loss as f32, total.right as f32, total.count as f32]);
+        Ok(())
+    }
+
+    /// The figures of an evaluation, from the sum of the vectors of all logical shards; none when the job holds no
+    /// samples out.
+    ///
+    /// # Errors
+    /// When the loss is not finite.
+    ///
+    /// # Panics
+    /// When `sum` has not [`Engine::eval_len`] elements.
+    pub fn evaluation(&self, sum: &[f32]) -> Result<Option<Evaluation>, EngineError> {
+        assert_eq!(sum.len(), EVAL_LEN, "length of an evaluation round's vector");
+        let [loss, right, count] = [sum[0], sum[1], sum[2]];
+        if count == 0.0 {
+            return Ok(None);
+        }
+        if !loss.is_finite() {
+            return Err(EngineError::EvaluationNotFinite { loss });
+        }
+        let share = |part: f32| f64::from(part) / f64::from(count);
+        let accuracy = match self.replica.task().output {
+            Output::Class { .. } | Output::NextByte => Some(share(right)),
+            Output::Number => None,
+        };
+        Ok(Some(Evaluation { loss: share(loss), accuracy }))
+    }
+
+    /// Which held-out samples a shard scores: consecutive ones, as even as can be.
+    fn held_out_share(&self, shard: u32) -> Range<u64> {
+        assert!(shard < self.logical_shards, "shard {shard} of {}", self.logical_shards);
+        let (len, shards) = (u128::from(self.sampler.split().held_out_len()), u128::from(self.logical_shards));
+        let bound = |shard: u32| (len * u128::from(shard) / shards) as u64;
+        bound(shard)..bound(shard + 1)
+    }
+
+    fn score(&mut self) -> Result<Score, EngineError> {
+        if self.rows.len() == self.micro_batch as usize {
+            self.batch.fill(&self.data, &self.rows);
+            return self.replica.score(self.batch.input(), self.batch.target());
+        }
+        let mut rest = Batch::new(self.replica.task(), self.rows.len()).doing("allocate a batch")?;
+        rest.fill(&self.data, &self.rows);
+        self.replica.score(rest.input(), rest.target())
+    }
+}
+
+// A worker may hand its engine to a thread.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Engine>();
+};

@@ -1,0 +1,92 @@
+//! What can go wrong in the engine, by what the caller does about it.
+
+use std::fmt;
+use tch::TchError;
+
+/// Why a step, an evaluation or the set-up of an engine failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The job's model, loss and data don't fit together: the job fails, no other worker could do better.
+    #[error("{field}: expected {expected}, found {found}")]
+    Spec {
+        /// Path of the key in the job spec.
+        field: &'static str,
+        /// What it takes.
+        expected: String,
+        /// What the job says or the data is.
+        found: String,
+        /// What the user could write.
+        hint: &'static str,
+    },
+    /// Training diverged: the job fails. The state is still that of before the step.
+    #[error("step {step}: expected finite numbers, found {what} with NaN or infinity")]
+    NotFinite {
+        /// The update that was being computed, counted from 0.
+        step: u64,
+        /// Where it was seen first.
+        what: NotFinite,
+    },
+    /// The parameters are useless: the job fails.
+    #[error("evaluation: expected a finite loss, found {loss}")]
+    EvaluationNotFinite {
+        /// NaN or an infinity.
+        loss: f32,
+    },
+    /// libtorch refused an operation: a defect of this program, or no memory left.
+    #[error("can't {doing}")]
+    Torch {
+        /// What was being computed, a verb phrase.
+        doing: &'static str,
+        /// libtorch's own words.
+        #[source]
+        source: TchError,
+    },
+}
+
+impl EngineError {
+    /// What the user can do about it, one clause; none where only they know.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Spec { hint, .. } => Some(hint),
+            Self::NotFinite { what: NotFinite::Buffer, .. } => Some("look for broken values in the data"),
+            Self::NotFinite { .. } | Self::EvaluationNotFinite { .. } => Some(
+                "lower train.optimizer.lr, set train.clip_norm or a longer warm-up, or look for broken values in the data",
+            ),
+            Self::Torch { .. } => None,
+        }
+    }
+}
+
+/// Which part of a round's vector is not finite.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotFinite {
+    /// The mean loss.
+    Loss,
+    /// An element of the gradient.
+    Gradient,
+    /// A buffer, such as BatchNorm's running variance.
+    Buffer,
+}
+
+impl fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loss => "a loss",
+            Self::Gradient => "a gradient",
+            Self::Buffer => "a buffer",
+        })
+    }
+}
+
+/// Names what libtorch was asked to do when it failed.
+pub(crate) trait Doing<T> {
+    /// `doing` is a verb phrase, such as `compute a gradient`.
+    fn doing(self, doing: &'static str) -> Result<T, EngineError>;
+}
+
+impl<T> Doing<T> for Result<T, TchError> {
+    fn doing(self, doing: &'static str) -> Result<T, EngineError> {
+        self.map_err(|source| EngineError::Torch { doing, source })
+    }
+}

@@ -1,0 +1,32 @@
+//! The arithmetic of a training step: models, gradients, optimizers and evaluation over one flat state buffer.
+//!
+//! A step is a pure function of the state and the pinned inputs. [`Engine::train_shard`] turns one logical shard
+//! into a vector of float32, whoever computes it and when; the caller sums the vectors of all shards in its fixed
+//! order; [`Engine::apply`] turns the sum into the next state. Who computes which shard, how vectors travel and when
+//! a checkpoint is taken is decided elsewhere.
+
+mod batch;
+mod engine;
+mod error;
+mod fingerprint;
+mod layout;
+mod model;
+mod norm;
+mod optimizer;
+mod replica;
+mod schedule;
+mod seed;
+mod storage;
+mod task;
+mod torch;
+
+pub use engine::{Engine, Evaluation};
+pub use error::{EngineError, NotFinite};
+pub use fingerprint::{Fingerprint, fingerprint};
+pub use replica::StepStats;
+
+/// Version of the libtorch that is loaded, `2.13.0+cu130`.
+#[must_use]
+pub fn libtorch_version() -> String {
+    torch::config().version
+}

@@ -1,0 +1,45 @@
+//! libtorch's process-wide settings: threads, the random generator, and what it says about itself.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Bits depend on how a sum is cut among threads, so there is one.
+pub(crate) const THREADS: i32 = 1;
+
+/// Holds the thread count for the calling thread. OpenMP counts per thread, so each entry point calls it.
+pub(crate) fn pin_threads() {
+    if tch::get_num_threads() != THREADS {
+        tch::set_num_threads(THREADS);
+    }
+}
+
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+/// Seeds libtorch's generator and keeps other engines of this process off it until the guard is dropped.
+pub(crate) fn seeded(seed: u64) -> MutexGuard<'static, ()> {
+    let guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::manual_seed(seed.cast_signed());
+    guard
+}
+
+/// What libtorch says about itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Such as `2.13.0`.
+    pub(crate) version: String,
+    /// The instruction set that its own kernels use here, such as `AVX512`.
+    pub(crate) cpu_capability: String,
+}
+
+/// Asks libtorch.
+#[expect(unsafe_code, reason = "the shim's one function")]
+pub(crate) fn config() -> Config {
+    unsafe extern "C" {
+        fn trainctl_torch_config(out: *mut std::ffi::c_char, capacity: usize) -> usize;
+    }
+    let mut text = [0u8; 256];
+    // SAFETY: the shim writes at most `capacity` bytes to `out` and keeps no pointer.
+    let length = unsafe { trainctl_torch_config(text.as_mut_ptr().cast(), text.len()) };
+    let text = String::from_utf8_lossy(text.get(..length).unwrap_or_default());
+    let (version, cpu_capability) = text.split_once('\n').unwrap_or((&text, ""));
+    Config { version: version.to_owned(), cpu_capability: cpu_capability.to_owned() }
+}
