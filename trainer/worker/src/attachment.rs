@@ -1,0 +1,285 @@
+//! The worker's end of the stream to its coordinator: attaches, attaches again when the stream breaks, and moves
+//! messages between it and [`Control`]. Runs on a thread of its own, so that it goes on while a step is computed.
+
+use crate::control::Control;
+use anyhow::{Context, anyhow, bail};
+use serde_json::Value;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Endpoint;
+use tonic::{Request, Streaming};
+use trainctl_jobs::JobSpec;
+use trainctl_proto::v1::coordinator_message::Body as FromCoordinator;
+use trainctl_proto::v1::worker_message::Body;
+use trainctl_proto::v1::workers_client::WorkersClient;
+use trainctl_proto::v1::{self, CoordinatorMessage, Hello, Notice, Welcome, WorkerMessage};
+use trainer_collective::{Identity, Inbox, listen};
+use trainer_core::{Assignment, Member};
+
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a last word may take to be heard.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// What SIGTERM is taken to leave; the pool knows better and tells the coordinator itself.
+const ASSUMED_NOTICE: Duration = Duration::from_secs(5);
+
+/// Who this worker is, and where its coordinator is.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) worker: String,
+    pub(crate) instance: String,
+    pub(crate) token: String,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) data_address: String,
+    pub(crate) fingerprint: String,
+    pub(crate) fingerprint_detail: String,
+}
+
+/// Where the coordinator is.
+#[derive(Clone, Debug)]
+pub(crate) enum Coordinator {
+    /// At this URL.
+    Url(String),
+    /// At the `address` in this JSON file, which a restarted coordinator writes anew.
+    File(PathBuf),
+}
+
+impl Coordinator {
+    fn url(&self) -> anyhow::Result<String> {
+        match self {
+            Self::Url(url) => Ok(url.clone()),
+            Self::File(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+                let json: Value =
+                    serde_json::from_str(&text).with_context(|| format!("read {} as JSON", path.display()))?;
+                let address = json.get("address").and_then(Value::as_str);
+                address.map(str::to_owned).with_context(|| format!("{}: expected an \"address\"", path.display()))
+            }
+        }
+    }
+}
+
+/// Ends the attachment after everything told so far was heard.
+pub(crate) type Closing = oneshot::Sender<oneshot::Sender<()>>;
+
+/// Attaches until told to close. Returns how to tell it.
+pub(crate) fn start(
+    place: Place,
+    listener: TcpListener,
+    control: Control,
+    messages: Receiver<Body>,
+) -> anyhow::Result<Closing> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
+    let (closing, close) = oneshot::channel();
+    let terminate = {
+        let _guard = runtime.enter();
+        signal(SignalKind::terminate()).context("watch for SIGTERM")?
+    };
+    let attachment = Attachment { place, listener: Some(listener), control, messages, terminate, heartbeat: None };
+    std::thread::Builder::new()
+        .name("attachment".to_owned())
+        .spawn(move || runtime.block_on(attachment.run(close)))
+        .context("start a thread")?;
+    Ok(closing)
+}
+
+struct Attachment {
+    place: Place,
+    listener: Option<TcpListener>,
+    control: Control,
+    messages: Receiver<Body>,
+    terminate: Signal,
+    heartbeat: Option<Duration>,
+}
+
+type Close = oneshot::Receiver<oneshot::Sender<()>>;
+
+impl Attachment {
+    async fn run(mut self, mut close: Close) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            match self.attach().await {
+                Ok((to, from)) => {
+                    self.control.connected(true);
+                    wait = FIRST_WAIT;
+                    match self.converse(to, from, &mut close).await {
+                        Ok(()) => return,
+                        Err(error) => tracing::warn!("lost the coordinator, training goes on: {error:#}"),
+                    }
+                    self.control.connected(false);
+                }
+                Err(error) => tracing::debug!("can't attach: {error:#}"),
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                _ = self.terminate.recv() => self.noticed(),
+                closed = &mut close => {
+                    // Nobody there to hear it.
+                    if let Ok(done) = closed { let _ = done.send(()); }
+                    return;
+                }
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    fn noticed(&self) {
+        // Without a coordinator nobody can plan this worker's departure: at least save what it holds.
+        tracing::info!("got notice while there is no coordinator: saves at the next step boundary");
+        self.control.ask_to_save("notice".to_owned());
+    }
+
+    async fn attach(&self) -> anyhow::Result<(Sender<WorkerMessage>, Streaming<CoordinatorMessage>)> {
+        let url = self.place.coordinator.url()?;
+        let endpoint = Endpoint::from_shared(url.clone())
+            .with_context(|| format!("read {url:?} as a URL"))?
+            .connect_timeout(CONNECT_PATIENCE)
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .tcp_nodelay(true);
+        let channel_ = endpoint.connect().await.with_context(|| format!("connect to {url}"))?;
+        let (to, outgoing) = channel(64);
+        let (progress, newest, finished) = self.control.standing();
+        let hello = Hello {
+            worker: self.place.worker.clone(),
+            instance: self.place.instance.clone(),
+            pid: std::process::id(),
+            data_address: self.place.data_address.clone(),
+            fingerprint: self.place.fingerprint.clone(),
+            fingerprint_detail: self.place.fingerprint_detail.clone(),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            job: self.control.welcome().map(|(welcome, _)| welcome.job).unwrap_or_default(),
+            generation: newest,
+            has_state: progress.has_state,
+            step: progress.step,
+            finished,
+        };
+        say(&to, Body::Hello(hello)).await?;
+        let mut request = Request::new(ReceiverStream::new(outgoing));
+        let token = MetadataValue::try_from(format!("Bearer {}", self.place.token)).context("send the token")?;
+        request.metadata_mut().insert("authorization", token);
+        let answer = WorkersClient::new(channel_).attach(request).await.context("attach")?;
+        for body in self.control.retold() {
+            say(&to, body).await?;
+        }
+        Ok((to, answer.into_inner()))
+    }
+
+    /// `Ok` when the worker is done.
+    async fn converse(
+        &mut self,
+        to: Sender<WorkerMessage>,
+        mut from: Streaming<CoordinatorMessage>,
+        close: &mut Close,
+    ) -> anyhow::Result<()> {
+        let mut heartbeat = interval(self.heartbeat.unwrap_or(Duration::from_millis(250)));
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = from.message() => {
+                    let message = message?.context("the coordinator closed the stream")?;
+                    if let Some(FromCoordinator::Welcome(welcome)) = &message.body {
+                        let every = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(10)));
+                        if self.heartbeat.replace(every) != Some(every) {
+                            heartbeat = interval(every);
+                            heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                        }
+                    }
+                    self.heard(message)?;
+                }
+                Some(body) = self.messages.recv() => {
+                    // So that what follows from it is decided, and recorded, at the step that it belongs to.
+                    say(&to, Body::Heartbeat(self.control.standing().0)).await?;
+                    say(&to, body).await?;
+                }
+                _ = heartbeat.tick() => say(&to, Body::Heartbeat(self.control.standing().0)).await?,
+                _ = self.terminate.recv() => {
+                    tracing::info!("got notice (SIGTERM)");
+                    let deadline_ms = unix_ms(SystemTime::now() + ASSUMED_NOTICE);
+                    say(&to, Body::Notice(Notice { deadline_ms, source: "SIGTERM".to_owned() })).await?;
+                }
+                closed = &mut *close => {
+                    while let Ok(body) = self.messages.try_recv() {
+                        say(&to, body).await?;
+                    }
+                    drop(to);
+                    let ended = async { while let Ok(Some(_)) = from.message().await {} };
+                    if timeout(FAREWELL, ended).await.is_err() {
+                        tracing::warn!("the coordinator did not confirm the last messages");
+                    }
+                    if let Ok(done) = closed { let _ = done.send(()); }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, message: CoordinatorMessage) -> anyhow::Result<()> {
+        match message.body.context("the coordinator sent an empty message")? {
+            FromCoordinator::Welcome(welcome) => self.welcomed(welcome)?,
+            FromCoordinator::Assign(assign) => self.assigned(assign)?,
+            FromCoordinator::Join(join) => {
+                self.control.ask_to_join(member(join.donor.context("Join without a donor")?));
+            }
+            FromCoordinator::SaveNow(save) => self.control.ask_to_save(save.why),
+            FromCoordinator::Exit(exit) => self.control.ask_to_exit(exit.reason),
+        }
+        Ok(())
+    }
+
+    fn welcomed(&mut self, welcome: Welcome) -> anyhow::Result<()> {
+        let Some(listener) = self.listener.take() else { return Ok(()) };
+        let secret = welcome.secret.as_slice().try_into().map_err(|_| anyhow!("expected a secret of 32 bytes"))?;
+        let identity = Identity { worker: self.place.worker.clone(), secret };
+        let inbox = Inbox::new(identity, self.control.bell());
+        listen(listener, inbox.clone());
+        self.control.welcomed(welcome, inbox);
+        Ok(())
+    }
+
+    fn assigned(&self, assign: v1::Assign) -> anyhow::Result<()> {
+        let Some((welcome, inbox)) = self.control.welcome() else { bail!("assigned before welcomed") };
+        let spec: JobSpec = serde_json::from_str(&welcome.spec_json).context("read the job spec")?;
+        let assignment = Assignment {
+            generation: assign.generation,
+            immediate: assign.immediate,
+            members: assign.members.into_iter().map(member).collect(),
+            reason: assign.reason,
+        };
+        let assignment = assignment.check(spec.train.logical_shards)?;
+        tracing::info!(
+            generation = assignment.generation,
+            immediate = assignment.immediate,
+            members = assignment.members.len(),
+            "assigned: {}",
+            assignment.reason
+        );
+        if assignment.generation > self.control.newest_generation() {
+            inbox.dial_mesh(assignment.generation, &assignment.members);
+        }
+        self.control.offer(assignment);
+        Ok(())
+    }
+}
+
+async fn say(to: &Sender<WorkerMessage>, body: Body) -> anyhow::Result<()> {
+    to.send(WorkerMessage { body: Some(body) }).await.map_err(|_| anyhow!("the stream is closed"))
+}
+
+fn member(member: v1::Member) -> Member {
+    Member { worker: member.worker, address: member.address, shards: member.first_shard..member.end_shard }
+}
+
+/// Unix milliseconds.
+pub(crate) fn unix_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

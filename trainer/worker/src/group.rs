@@ -1,0 +1,223 @@
+//! One generation, from the meeting of its members to its end: by agreement at a step boundary, by a lost peer, by an
+//! assignment that can't wait, or because the job is done.
+
+use crate::faults::Moment;
+use crate::follow::Following;
+use crate::round::RoundError;
+use crate::setup::Failure;
+use crate::trainer::Trainer;
+use anyhow::anyhow;
+use std::time::{Duration, Instant};
+use trainctl_proto::v1::PeerLost;
+use trainctl_proto::v1::worker_message::Body;
+use trainer_collective::{Meeting, Mesh, MeshError};
+use trainer_core::catch_up::{CatchUp, Need, POSITION, Position, plan};
+use trainer_core::{Assignment, Phase, Round};
+
+/// A peer that got the same immediate assignment but doesn't come within this time is reported as lost.
+const MEETING_PATIENCE: Duration = Duration::from_secs(10);
+/// The same when the others may first have a step to finish.
+const PLANNED_PATIENCE: Duration = Duration::from_secs(600);
+/// How long a group waits for a joiner to take the last sums from the peer that it follows.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a worker does after this.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Wait for an assignment.
+    Idle,
+    /// Be a member of this generation.
+    Enter(Assignment),
+    /// End, for this reason.
+    End(String),
+}
+
+impl Trainer {
+    /// Takes part in a generation.
+    ///
+    /// # Errors
+    /// When this worker can't go on at all.
+    pub(crate) fn group(&mut self, assignment: &Assignment) -> Result<Next, Failure> {
+        self.last_mesh = None;
+        if assignment.members.is_empty() {
+            return self.save_alone_and_leave(assignment);
+        }
+        if assignment.rank_of(&self.parts.inbox.me().worker).is_none() {
+            return Ok(self.left(assignment.generation, "not in the next generation"));
+        }
+        let mut mesh = match self.meet(assignment) {
+            Ok(mesh) => mesh,
+            Err(error) => return self.end_of_mesh(error, assignment, None),
+        };
+        let outcome = self.train_in(&mut mesh, assignment);
+        match outcome {
+            Ok(Some(generation)) => self.switch(mesh, assignment, generation),
+            Ok(None) => self.finish(mesh, assignment),
+            Err(error) => self.end_of_mesh(error, assignment, Some(mesh)),
+        }
+    }
+
+    fn end_of_mesh(&mut self, error: RoundError, assignment: &Assignment, mesh: Option<Mesh>) -> Result<Next, Failure> {
+        self.last_mesh = mesh;
+        match error {
+            RoundError::Failure(failure) => return Err(failure),
+            RoundError::Mesh(MeshError::Interrupted) => {}
+            RoundError::Mesh(MeshError::Lost { worker, detail }) => {
+                tracing::info!(generation = assignment.generation, "lost {worker}: {detail}");
+                self.saving.lost_member();
+                // With a newer assignment at hand, a closed connection may be a peer's that is there already.
+                if !self.parts.control.overtaken() {
+                    let generation = assignment.generation;
+                    self.parts.control.tell(Body::PeerLost(PeerLost { generation, worker, detail }));
+                }
+            }
+            RoundError::Mesh(error @ (MeshError::NotAMember { .. } | MeshError::Io(_))) => {
+                return Err(Failure::of_worker(&anyhow!(error)));
+            }
+        }
+        Ok(Next::Idle)
+    }
+
+    /// Rounds until the members agree to switch (to that generation), or the job is done (`None`).
+    fn train_in(&mut self, mesh: &mut Mesh, assignment: &Assignment) -> Result<Option<u64>, RoundError> {
+        self.catch_up(mesh, assignment)?;
+        self.following = None;
+        self.entered(assignment);
+        loop {
+            let Some(round) = self.position.filter(|p| p.phase != Phase::Done) else { return Ok(None) };
+            let agreement = self.round(mesh, assignment, round)?;
+            self.at_boundary(mesh, assignment, agreement.save);
+            if agreement.switch_to.is_some() {
+                return Ok(agreement.switch_to);
+            }
+        }
+    }
+
+    fn meet(&mut self, assignment: &Assignment) -> Result<Mesh, RoundError> {
+        let mut meeting = Meeting::start(&self.parts.inbox, assignment)?;
+        let patience = if assignment.immediate { MEETING_PATIENCE } else { PLANNED_PATIENCE };
+        let deadline = Instant::now() + patience;
+        let step = self.position.map_or(0, |p| p.step);
+        while !meeting.advance(&mut self.parts.poller, &self.parts.inbox)? {
+            if self.parts.control.overtaken() {
+                return Err(MeshError::Interrupted.into());
+            }
+            let again = self.advance_following()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let worker = meeting.missing().unwrap_or_default().to_owned();
+                let detail = format!("did not come to the meeting within {} s", patience.as_secs());
+                return Err(MeshError::Lost { worker, detail }.into());
+            }
+            if again != Some(Duration::ZERO) {
+                self.wait(Some(again.map_or(left, |again| again.min(left))))?;
+            }
+        }
+        if assignment.generation > 1 {
+            self.parts.faults.at(step, Moment::Rendezvous);
+        }
+        Ok(meeting.complete())
+    }
+
+    /// Gets all members to one state and one place.
+    fn catch_up(&mut self, mesh: &mut Mesh, assignment: &Assignment) -> Result<(), RoundError> {
+        let positions = self.positions(mesh, assignment)?;
+        let goal = match plan(&self.parts.rounds, &positions) {
+            CatchUp::Start => return self.start(mesh),
+            CatchUp::Reach { needs, .. } if needs.iter().all(|n| *n == Need::Nothing) => return Ok(()),
+            CatchUp::Reach { goal, .. } => goal,
+        };
+        self.drain_following(goal)?;
+        let positions = self.positions(mesh, assignment)?;
+        let CatchUp::Reach { goal, source, needs } = plan(&self.parts.rounds, &positions) else {
+            return self.start(mesh);
+        };
+        tracing::info!(step = goal.step, "catches up: {needs:?}");
+        let me = mesh.rank();
+        let behind =
+            |what: fn(&Need) -> bool| -> Vec<usize> { (0..needs.len()).filter(|r| what(&needs[*r])).collect() };
+        let control = self.parts.control.clone();
+        let interrupted = || control.interrupts();
+
+        let takers = behind(|n| *n == Need::State);
+        let poller = &mut self.parts.poller;
+        if takers.contains(&me) {
+            let state = bytemuck::cast_slice_mut(self.parts.engine.state_mut());
+            self.position = None;
+            mesh.receive_from(poller, source, goal, state, &interrupted)?;
+            self.held = None;
+            self.stand_at(goal);
+        } else {
+            let to = if me == source { takers.as_slice() } else { &[] };
+            mesh.send_to(poller, to, goal, bytemuck::cast_slice(self.parts.engine.state()), &interrupted)?;
+        }
+
+        let takers = behind(|n| matches!(n, Need::Sum(_)));
+        let Some(Need::Sum(round)) = takers.first().map(|rank| needs[*rank]) else { return Ok(()) };
+        let sums = if round.phase == Phase::Evaluate { &mut self.evaluate } else { &mut self.train };
+        let poller = &mut self.parts.poller;
+        if takers.contains(&me) {
+            mesh.receive_from(poller, source, goal, bytemuck::cast_slice_mut(sums.sum_mut()), &interrupted)?;
+            self.absorb(round)?;
+        } else {
+            let to = if me == source { takers.as_slice() } else { &[] };
+            mesh.send_to(poller, to, goal, bytemuck::cast_slice(sums.sum()), &interrupted)?;
+        }
+        Ok(())
+    }
+
+    fn positions(&mut self, mesh: &mut Mesh, assignment: &Assignment) -> Result<Vec<Position>, RoundError> {
+        let control = self.parts.control.clone();
+        let mine: [u8; POSITION] = self.standing().to_bytes();
+        // Where the members stand is what this is to find out, so the frame itself can't say it.
+        let nowhere = Round { step: 0, phase: Phase::Train };
+        let all = mesh.notes(&mut self.parts.poller, nowhere, mine, &|| control.interrupts())?;
+        let parse = |(rank, bytes): (usize, &[u8; POSITION])| {
+            Position::from_bytes(bytes).ok_or_else(|| MeshError::Lost {
+                worker: assignment.members[rank].worker.clone(),
+                detail: "sent a position that is none".to_owned(),
+            })
+        };
+        Ok(all.iter().enumerate().map(parse).collect::<Result<_, _>>()?)
+    }
+
+    /// Takes the sums that are still on their way from the followed peer.
+    fn drain_following(&mut self, goal: Round) -> Result<(), RoundError> {
+        let deadline = Instant::now() + DRAIN_PATIENCE;
+        while self.position.is_none_or(|p| p < goal) && matches!(self.following, Some(Following::Live(..))) {
+            let again = self.advance_following()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.parts.control.interrupts() {
+                break;
+            }
+            if again != Some(Duration::ZERO) {
+                self.wait(Some(left))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody has a state: rank 0 loads the newest whole checkpoint, or begins, and gives it to all.
+    fn start(&mut self, mesh: &mut Mesh) -> Result<(), RoundError> {
+        let control = self.parts.control.clone();
+        let interrupted = || control.interrupts();
+        let mut begin = Round { step: 0, phase: Phase::Train };
+        if mesh.rank() == 0 {
+            begin = self.load_or_begin()?;
+        }
+        let nowhere = Round { step: 0, phase: Phase::Train };
+        let notes = mesh.notes(&mut self.parts.poller, nowhere, begin.to_bytes(), &interrupted)?;
+        let begin = Round::from_bytes(&notes[0]).ok_or(MeshError::Interrupted)?;
+        let poller = &mut self.parts.poller;
+        if mesh.rank() == 0 {
+            let others: Vec<usize> = (1..mesh.world_size()).collect();
+            mesh.send_to(poller, &others, begin, bytemuck::cast_slice(self.parts.engine.state()), &interrupted)?;
+        } else {
+            let state = bytemuck::cast_slice_mut(self.parts.engine.state_mut());
+            mesh.receive_from(poller, 0, begin, state, &interrupted)?;
+            self.stand_at(begin);
+        }
+        self.saving.begun(begin.step, self.began.elapsed());
+        Ok(())
+    }
+}

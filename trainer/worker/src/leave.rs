@@ -1,0 +1,142 @@
+//! How a worker comes to its end, or to the job's: with everything saved, and nothing that a peer still needs lost
+//! with its process.
+
+use crate::group::Next;
+use crate::saver::{Order, Outcome, chain};
+use crate::setup::Failure;
+use crate::trainer::Trainer;
+use std::time::Duration;
+use trainctl_checkpoint::{Claim, state_digest};
+use trainctl_proto::v1::worker_message::Body;
+use trainctl_proto::v1::{Finished, Left};
+use trainer_collective::Mesh;
+use trainer_core::{Assignment, Round};
+
+/// How long a save that is waited for may wait for other workers' parts.
+const PARTS_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a leaver's process stays for peers that still read from it.
+const READERS_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Trainer {
+    /// After a round in which all members agreed to switch.
+    ///
+    /// # Errors
+    /// When this worker can't go on.
+    pub(crate) fn switch(&mut self, mesh: Mesh, current: &Assignment, generation: u64) -> Result<Next, Failure> {
+        let Some(next) = self.parts.control.switch_to(generation) else { return Ok(Next::Idle) };
+        if next.members.is_empty() {
+            let order = self.order(&mesh, current, next.reason.clone());
+            self.save(order, true)?;
+            mesh.close_after_peers(&mut self.parts.poller, READERS_PATIENCE);
+            return Ok(self.left(generation, &next.reason));
+        }
+        if next.rank_of(&self.parts.inbox.me().worker).is_none() {
+            self.donor.close();
+            mesh.close_after_peers(&mut self.parts.poller, READERS_PATIENCE);
+            return Ok(self.left(generation, &next.reason));
+        }
+        self.last_mesh = Some(mesh);
+        Ok(Next::Enter(next))
+    }
+
+    /// Says goodbye.
+    pub(crate) fn left(&mut self, generation: u64, why: &str) -> Next {
+        let step = self.position.map_or(0, |p| p.step);
+        self.parts.control.tell(Body::Left(Left { generation, step, why: why.to_owned() }));
+        Next::End(format!("left at step {step}: {why}"))
+    }
+
+    /// Everyone is to save and leave, and there is no group to do it with.
+    ///
+    /// # Errors
+    /// When saving fails.
+    pub(crate) fn save_alone_and_leave(&mut self, assignment: &Assignment) -> Result<Next, Failure> {
+        self.save_alone(assignment.generation, assignment.reason.clone())?;
+        Ok(self.left(assignment.generation, &assignment.reason))
+    }
+
+    /// No coordinator and no work: saves and ends.
+    pub(crate) fn orphaned(&mut self) -> Next {
+        let why = format!("no coordinator for {} s", self.parts.orphan_after.as_secs());
+        if let Err(failure) = self.save_alone(self.parts.control.newest_generation(), why.clone()) {
+            tracing::error!("can't save: {}", failure.reason);
+        }
+        Next::End(why)
+    }
+
+    fn save_alone(&mut self, generation: u64, why: String) -> Result<(), Failure> {
+        let Some(position) = self.position.filter(|p| p.step > 0) else { return Ok(()) };
+        self.save(Order { step: position.step, part: 0, parts: 1, generation, loss: self.loss, why }, false)
+    }
+
+    /// Saves and waits until the checkpoint is committed, with the others' parts or, when they don't come, alone.
+    fn save(&mut self, order: Order, with_others: bool) -> Result<(), Failure> {
+        if order.step == 0 {
+            return Ok(());
+        }
+        let control = self.parts.control.clone();
+        let interrupted = || control.interrupts();
+        let alone = Order { part: 0, parts: 1, ..order.clone() };
+        let pending = self.parts.saver.begin(order, self.parts.engine.state(), Some(PARTS_PATIENCE));
+        match pending.wait(&interrupted) {
+            Some(Ok(Outcome::Committed)) => Ok(()),
+            Some(Err(error)) => Err(error.into()),
+            None | Some(Ok(Outcome::Incomplete)) if with_others => self.save(alone, false),
+            None | Some(Ok(Outcome::Incomplete)) => Ok(()),
+        }
+    }
+
+    /// The job is done: saves the last state with the others and reports it.
+    ///
+    /// # Errors
+    /// When the result can't be saved.
+    pub(crate) fn finish(&mut self, mesh: Mesh, assignment: &Assignment) -> Result<Next, Failure> {
+        let order = self.order(&mesh, assignment, "final".to_owned());
+        let step = order.step;
+        let control = self.parts.control.clone();
+        let pending = self.parts.saver.begin(order, self.parts.engine.state(), Some(PARTS_PATIENCE));
+        self.last_mesh = Some(mesh);
+        match pending.wait(&|| control.interrupts()) {
+            Some(Ok(Outcome::Committed)) => {}
+            Some(Err(error)) => return Err(error.into()),
+            // A member was lost; the next generation saves.
+            None => return Ok(Next::Idle),
+            Some(Ok(Outcome::Incomplete)) => {
+                tracing::warn!(step, "not all parts of the final checkpoint came; saves it alone");
+                let generation = assignment.generation;
+                self.save_alone(generation, "final".to_owned())?;
+            }
+        }
+        let digest = state_digest(self.parts.engine.tensors(), self.parts.engine.state(), step).to_string();
+        tracing::info!(step, digest, "done");
+        let finished = Finished { step, loss: self.loss, eval: self.evaluation, state_digest: digest };
+        self.parts.control.finished(finished);
+        Ok(Next::Idle)
+    }
+
+    /// The newest whole checkpoint of this run, or its first state.
+    ///
+    /// # Errors
+    /// When the run's folder belongs to another run, or none of its checkpoints is whole.
+    pub(crate) fn load_or_begin(&mut self) -> Result<Round, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Failure::of_worker(&e.into()))?;
+        let claim = runtime.block_on(self.parts.folder.claim_run(&self.parts.record))?;
+        let tensors = self.parts.engine.tensors().to_vec();
+        let mut step = 0;
+        if let Claim::Resumed(_) = claim {
+            let state = self.parts.engine.state_mut();
+            if let Some(loaded) = runtime.block_on(self.parts.folder.load_newest(&tensors, state))? {
+                for skipped in &loaded.skipped {
+                    tracing::warn!(step = skipped.step, "skipped a checkpoint: {}", chain(&skipped.reason));
+                }
+                step = loaded.manifest.step;
+                self.loss = loaded.manifest.loss;
+                tracing::info!(step, "goes on from a checkpoint");
+            }
+        }
+        let round = self.parts.rounds.at_step(step);
+        self.stand_at(round);
+        Ok(round)
+    }
+}

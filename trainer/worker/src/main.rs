@@ -1,0 +1,131 @@
+//! `trainctl-worker`: one worker process of a job. It attaches to its coordinator, trains with its peers, and ends
+//! when it is told to or when its instance is taken. People don't start it by hand; a pool does.
+
+mod attachment;
+mod control;
+mod faults;
+mod follow;
+mod group;
+mod leave;
+mod round;
+mod saver;
+mod setup;
+mod trainer;
+
+use anyhow::Context;
+use attachment::{Coordinator, Place};
+use clap::{Parser, Subcommand};
+use control::Control;
+use faults::Faults;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use trainer_collective::Poller;
+
+/// Exit code of a worker that could not even attach.
+const SETUP_FAILED: u8 = 3;
+const LAST_WORD_PATIENCE: Duration = Duration::from_secs(4);
+
+#[derive(Parser)]
+#[command(name = "trainctl-worker", version, about = "One worker process of a trainctl job; started by a pool")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Attach to a coordinator and train until told to stop
+    Run(Run),
+    /// Measure this machine's numerics fingerprint and print it as JSON
+    Fingerprint,
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// Id of the coordinator's cluster, by which its processes are found again
+    #[arg(long)]
+    cluster: String,
+    /// The instance that this worker runs on
+    #[arg(long)]
+    instance: String,
+    /// This worker's name
+    #[arg(long)]
+    worker: String,
+    /// JSON file with the coordinator's current address
+    #[arg(long, value_name = "FILE", required_unless_present = "coordinator")]
+    coordinator_file: Option<PathBuf>,
+    /// The coordinator's URL
+    #[arg(long, value_name = "URL")]
+    coordinator: Option<String>,
+    /// Where peers reach this worker
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    listen: String,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("TRAINCTL_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .init();
+    let outcome = match Cli::parse().command {
+        Command::Fingerprint => print_fingerprint(),
+        Command::Run(run) => run_worker(run),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(SETUP_FAILED)
+        }
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn print_fingerprint() -> anyhow::Result<ExitCode> {
+    let fingerprint = trainer_engine::fingerprint()?;
+    println!("{}", serde_json::json!({ "fingerprint": fingerprint.digest, "detail": fingerprint.detail }));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_worker(run: Run) -> anyhow::Result<ExitCode> {
+    let token = std::env::var("TRAINCTL_WORKER_TOKEN").context("read TRAINCTL_WORKER_TOKEN")?;
+    let faults = Faults::from_environment(&run.worker)?;
+    let fingerprint = trainer_engine::fingerprint().context("measure the numerics fingerprint")?;
+    let listener = TcpListener::bind(&run.listen).with_context(|| format!("listen on {}", run.listen))?;
+    let coordinator = match (run.coordinator, run.coordinator_file) {
+        (Some(url), _) => Coordinator::Url(url),
+        (None, Some(file)) => Coordinator::File(file),
+        (None, None) => anyhow::bail!("expected --coordinator or --coordinator-file"),
+    };
+    tracing::info!(worker = run.worker, cluster = run.cluster, "starts: {}", fingerprint.detail);
+    let place = Place {
+        worker: run.worker,
+        instance: run.instance,
+        token,
+        coordinator,
+        data_address: listener.local_addr().context("read the listening address")?.to_string(),
+        fingerprint: fingerprint.digest.clone(),
+        fingerprint_detail: fingerprint.detail.clone(),
+    };
+    let poller = Poller::new().context("set up polling")?;
+    let (control, messages) = Control::new(poller.bell());
+    let closing = attachment::start(place, listener, control.clone(), messages)?;
+    let code = setup::train(poller, &control, faults, &fingerprint);
+    let (done, heard) = oneshot::channel();
+    if closing.send(done).is_ok() {
+        let waited = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        if let Ok(runtime) = waited {
+            // A last word that isn't heard in time is told by this process's end.
+            let _ = runtime.block_on(async { tokio::time::timeout(LAST_WORD_PATIENCE, heard).await });
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,206 @@
+//! The training thread: idle until there is an assignment, then in a group until the group ends, and so on. What it
+//! holds between two groups is a state and its place in the sequence of rounds, nothing else.
+
+use crate::control::Control;
+use crate::faults::Faults;
+use crate::follow::Following;
+use crate::group::Next;
+use crate::saver::Saver;
+use crate::setup::Failure;
+use anyhow::Context;
+use std::time::{Duration, Instant};
+use trainctl_checkpoint::{RunFolder, RunRecord};
+use trainctl_proto::v1::Heartbeat;
+use trainer_collective::{Buffers, Donor, Inbox, Mesh, Poller};
+use trainer_core::catch_up::Position;
+use trainer_core::saving::{Every, Saving};
+use trainer_core::{Assignment, Phase, Round, Rounds};
+use trainer_engine::Engine;
+
+/// A worker's planned end.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Why, in words.
+    pub(crate) why: String,
+}
+
+/// What a trainer is made of.
+pub(crate) struct Parts {
+    pub(crate) rounds: Rounds,
+    pub(crate) logical_shards: u32,
+    pub(crate) global_batch: u32,
+    pub(crate) orphan_after: Duration,
+    pub(crate) every: Every,
+    pub(crate) engine: Engine,
+    pub(crate) folder: RunFolder,
+    pub(crate) record: RunRecord,
+    pub(crate) saver: Saver,
+    pub(crate) poller: Poller,
+    pub(crate) inbox: Inbox,
+    pub(crate) control: Control,
+    pub(crate) faults: Faults,
+}
+
+/// The training thread's state.
+pub(crate) struct Trainer {
+    pub(crate) parts: Parts,
+    pub(crate) began: Instant,
+    /// The round that comes next; `None` without a state.
+    pub(crate) position: Option<Round>,
+    /// Its sum is still in the buffers of its phase.
+    pub(crate) held: Option<Round>,
+    pub(crate) train: Buffers,
+    pub(crate) evaluate: Buffers,
+    pub(crate) loss: Option<f64>,
+    pub(crate) evaluation: Option<trainctl_proto::v1::Evaluated>,
+    pub(crate) saving: Saving,
+    pub(crate) save_asked: bool,
+    pub(crate) donor: Donor,
+    pub(crate) following: Option<Following>,
+    /// The last generation's connections, kept until the next is entered: closing them earlier would look like a
+    /// death to peers that don't know yet.
+    pub(crate) last_mesh: Option<Mesh>,
+    pub(crate) pace: Pace,
+}
+
+/// What is measured of the rounds.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// When the last round was done.
+    pub(crate) last_done: Option<Instant>,
+    /// A training round that was begun and not finished.
+    pub(crate) begun: Option<Round>,
+    /// Rounds computed again since the last report.
+    pub(crate) repeated: u64,
+    /// The generation whose first training round is still to come, and the pause before its first round of any kind.
+    pub(crate) unreported: Option<(u64, Option<Duration>)>,
+    /// Smoothed samples a second, of the whole group.
+    pub(crate) samples_per_s: f64,
+    /// When the state was last digested, and how long that took.
+    pub(crate) digested: Option<(Instant, Duration)>,
+}
+
+impl Trainer {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let train = Buffers::new(parts.engine.train_len());
+        let evaluate = Buffers::new(parts.engine.eval_len());
+        let saving = Saving::new(parts.every, 0, Duration::ZERO);
+        Self {
+            parts,
+            began: Instant::now(),
+            position: None,
+            held: None,
+            train,
+            evaluate,
+            loss: None,
+            evaluation: None,
+            saving,
+            save_asked: false,
+            donor: Donor::default(),
+            following: None,
+            last_mesh: None,
+            pace: Pace::default(),
+        }
+    }
+
+    /// Trains until there is nothing left to do for this worker.
+    ///
+    /// # Errors
+    /// When it can't go on.
+    pub(crate) fn run(mut self) -> Result<Ended, Failure> {
+        let mut next = Next::Idle;
+        loop {
+            next = match next {
+                Next::Idle => self.idle()?,
+                Next::Enter(assignment) => self.group(&assignment)?,
+                Next::End(why) => return Ok(Ended { why }),
+            };
+        }
+    }
+
+    fn idle(&mut self) -> Result<Next, Failure> {
+        loop {
+            if let Some(reason) = self.parts.control.exit() {
+                return Ok(Next::End(reason));
+            }
+            if let Some(assignment) = self.parts.control.enter_newest() {
+                return Ok(Next::Enter(assignment));
+            }
+            if let Some(donor) = self.parts.control.take_join() {
+                self.follow(donor);
+            }
+            let again = self.advance_following()?;
+            if again == Some(Duration::ZERO) {
+                continue;
+            }
+            let mut wait = again;
+            if let Some(alone_since) = self.parts.control.alone_since() {
+                let left = self.parts.orphan_after.saturating_sub(alone_since.elapsed());
+                if left.is_zero() {
+                    return Ok(self.orphaned());
+                }
+                wait = Some(wait.map_or(left, |w| w.min(left)));
+            }
+            self.wait(wait)?;
+        }
+    }
+
+    /// Waits for the bell, a followed donor, or the time.
+    pub(crate) fn wait(&mut self, at_most: Option<Duration>) -> Result<(), Failure> {
+        self.parts.poller.wait(at_most).context("wait").map_err(|e| Failure::of_worker(&e))
+    }
+
+    /// Where this worker stands, for its peers.
+    pub(crate) fn standing(&self) -> Position {
+        let holds_sum = self.position.is_some_and(|next| self.held.is_some_and(|h| self.parts.rounds.after(h) == next));
+        Position { next: self.position, holds_sum }
+    }
+
+    /// Takes a place in the sequence of rounds, with the state for it in the engine.
+    pub(crate) fn stand_at(&mut self, round: Round) {
+        self.position = Some(round);
+        let step = round.step;
+        self.parts.control.progress(|p: &mut Heartbeat| {
+            p.has_state = true;
+            p.step = step;
+        });
+    }
+
+    /// Turns the sum of the round that comes next, which is in its buffers, into the state after it.
+    pub(crate) fn absorb(&mut self, round: Round) -> Result<(), Failure> {
+        match round.phase {
+            Phase::Train => {
+                let stats = self.parts.engine.apply(round.step, self.train.sum())?;
+                self.loss = Some(f64::from(stats.loss));
+            }
+            Phase::Evaluate => {
+                let evaluation = self.parts.engine.evaluation(self.evaluate.sum())?;
+                self.evaluation = evaluation.map(|e| trainctl_proto::v1::Evaluated {
+                    step: round.step,
+                    loss: e.loss,
+                    accuracy: e.accuracy,
+                });
+            }
+            Phase::Done => {}
+        }
+        self.held = Some(round);
+        self.stand_at(self.parts.rounds.after(round));
+        Ok(())
+    }
+
+    /// The buffers of a phase.
+    pub(crate) fn buffers(&mut self, phase: Phase) -> &mut Buffers {
+        if phase == Phase::Evaluate { &mut self.evaluate } else { &mut self.train }
+    }
+
+    pub(crate) fn since_start(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Enters the running group's place in time: from now on pauses are counted to this generation.
+    pub(crate) fn entered(&mut self, assignment: &Assignment) {
+        self.pace.unreported = Some((assignment.generation, None));
+        let generation = assignment.generation;
+        self.parts.control.progress(|p| p.generation = generation);
+    }
+}
