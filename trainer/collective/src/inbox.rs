@@ -12,6 +12,10 @@ use trainer_core::Member;
 
 /// Connections kept for generations that have not begun.
 const KEPT: usize = 1024;
+/// Connections that have not shown yet who they are.
+const GREETING_MAX: usize = 128;
+/// Workers that wait for this one's state.
+const JOINERS_MAX: usize = 64;
 const DIAL_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What came in for one link of a mesh.
@@ -97,6 +101,21 @@ impl Inbox {
         self.bell.ring();
     }
 
+    fn admit(&self, mut stream: TcpStream) {
+        match welcome(&mut stream, &self.me.secret) {
+            Ok((worker, Purpose::State)) => {
+                let mut waiting = self.lock();
+                if waiting.joiners.len() < JOINERS_MAX {
+                    waiting.joiners.push((worker, stream));
+                }
+                drop(waiting);
+                self.bell.ring();
+            }
+            Ok((worker, purpose)) => self.put(worker, purpose, Arrival::Link(stream)),
+            Err(error) => tracing::info!("refused a connection: {error}"),
+        }
+    }
+
     /// The link to this peer in this generation, once it is there.
     pub(crate) fn take_link(&self, generation: u64, worker: &str) -> Option<Arrival> {
         self.lock().links.remove(&(generation, worker.to_owned()))
@@ -148,19 +167,21 @@ fn connect(address: &str, me: &Identity, purpose: Purpose) -> Result<TcpStream, 
     Ok(stream)
 }
 
-/// Takes connections from peers until the process ends.
+/// Takes connections from peers until the process ends. Whoever can't show that it belongs to the job is refused, and
+/// only so many may be busy showing it at once.
 pub fn listen(listener: TcpListener, inbox: Inbox) {
+    let greeting = Arc::new(());
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            let inbox = inbox.clone();
-            thread::spawn(move || match welcome(&mut stream, &inbox.me.secret) {
-                Ok((worker, Purpose::State)) => {
-                    inbox.lock().joiners.push((worker, stream));
-                    inbox.bell.ring();
-                }
-                Ok((worker, purpose)) => inbox.put(worker, purpose, Arrival::Link(stream)),
-                Err(error) => tracing::info!(%error, "refused a connection"),
+            let Ok(stream) = stream else { continue };
+            if Arc::strong_count(&greeting) > GREETING_MAX {
+                tracing::warn!("refused a connection: {GREETING_MAX} others have not said who they are");
+                continue;
+            }
+            let (inbox, guest) = (inbox.clone(), Arc::clone(&greeting));
+            thread::spawn(move || {
+                inbox.admit(stream);
+                drop(guest);
             });
         }
     });

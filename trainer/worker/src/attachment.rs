@@ -120,7 +120,7 @@ impl Attachment {
             }
             tokio::select! {
                 () = sleep(wait) => {}
-                _ = self.terminate.recv() => self.noticed(),
+                _ = self.terminate.recv() => self.noticed(true),
                 closed = &mut close => {
                     // Nobody there to hear it.
                     if let Ok(done) = closed { let _ = done.send(()); }
@@ -131,10 +131,16 @@ impl Attachment {
         }
     }
 
-    fn noticed(&self) {
-        // Without a coordinator nobody can plan this worker's departure: at least save what it holds.
-        tracing::info!("got notice while there is no coordinator: saves at the next step boundary");
-        self.control.ask_to_save("notice".to_owned());
+    fn noticed(&self, alone: bool) {
+        let deadline_ms = unix_ms(SystemTime::now() + ASSUMED_NOTICE);
+        self.control.noticed(Notice { deadline_ms, source: "SIGTERM".to_owned() });
+        if alone {
+            // Nobody can plan this worker's departure: at least save what it holds.
+            tracing::info!("got notice (SIGTERM) while there is no coordinator: saves at the next step boundary");
+            self.control.ask_to_save("notice".to_owned());
+        } else {
+            tracing::info!("got notice (SIGTERM)");
+        }
     }
 
     async fn attach(&self) -> anyhow::Result<(Sender<WorkerMessage>, Streaming<CoordinatorMessage>)> {
@@ -201,11 +207,7 @@ impl Attachment {
                     say(&to, body).await?;
                 }
                 _ = heartbeat.tick() => say(&to, Body::Heartbeat(self.control.standing().0)).await?,
-                _ = self.terminate.recv() => {
-                    tracing::info!("got notice (SIGTERM)");
-                    let deadline_ms = unix_ms(SystemTime::now() + ASSUMED_NOTICE);
-                    say(&to, Body::Notice(Notice { deadline_ms, source: "SIGTERM".to_owned() })).await?;
-                }
+                _ = self.terminate.recv() => self.noticed(false),
                 closed = &mut *close => {
                     while let Ok(body) = self.messages.try_recv() {
                         say(&to, body).await?;

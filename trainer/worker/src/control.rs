@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use trainctl_proto::v1::worker_message::Body;
-use trainctl_proto::v1::{Finished, Heartbeat, Welcome};
+use trainctl_proto::v1::{Finished, Heartbeat, Notice, Welcome};
 use trainer_collective::{Bell, Inbox};
 use trainer_core::membership::{Agreement, Header, Membership};
 use trainer_core::{Assignment, Member};
@@ -112,6 +112,11 @@ impl Control {
         self.bell.clone()
     }
 
+    /// The cloud takes this instance; every coordinator must hear of it.
+    pub(crate) fn noticed(&self, notice: Notice) {
+        self.tell(Body::Notice(notice));
+    }
+
     // The training thread's side.
 
     pub(crate) fn welcome(&self) -> Option<(Welcome, Inbox)> {
@@ -183,6 +188,8 @@ impl Control {
             Body::Saved(_) => Some(0),
             Body::Evaluated(_) => Some(1),
             Body::Resumed(_) => Some(2),
+            Body::PeerLost(_) => Some(3),
+            Body::Notice(_) => Some(4),
             _ => None,
         };
         if let Some(key) = key {

@@ -1,5 +1,6 @@
-//! What the engine's machinery costs at world size 1: a step of the engine (all logical shards one after another, their
-//! sum, the update) against a step of the bare loop in [`bare`], in turns in one process, one thread.
+//! What the elastic machinery costs at world size 1: a step as a worker does it (all logical shards one after another,
+//! their exact sum, the exchange in a group of one, the update) against a step of the bare loop in [`bare`], in turns in
+//! one process, one thread.
 //!
 //! `cargo bench -p trainer-engine -- [mlp|convnet|gpt]... [--runs N] [--output json]`
 
@@ -11,6 +12,9 @@ use jobs::Job;
 use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
+use trainer_collective::{Buffers, Identity, Inbox, Meeting, Mesh, Poller};
+use trainer_core::membership::Header;
+use trainer_core::{Assignment, Member, Phase, Round};
 use trainer_engine::Engine;
 
 /// The engine's step may take this many times the bare loop's.
@@ -32,13 +36,14 @@ struct Measured {
     apply_share: f64,
 }
 
-/// The engine as one worker would drive it.
+/// The engine and a group of one, as a worker drives them.
 struct Ours {
     engine: Engine,
-    shards: u32,
+    poller: Poller,
+    mesh: Mesh,
+    assignment: Assignment,
+    buffers: Buffers,
     step: u64,
-    sum: Vec<f32>,
-    shard: Vec<f32>,
     summing: Duration,
     applying: Duration,
 }
@@ -46,24 +51,44 @@ struct Ours {
 impl Ours {
     fn new(job: &Job) -> Self {
         let engine = Engine::new(&job.spec, job.open()).expect("make the engine");
-        let len = engine.train_len();
-        let shards = job.spec.train.logical_shards;
-        let (sum, shard) = (vec![0.0; len], vec![0.0; len]);
-        Self { engine, shards, step: 0, sum, shard, summing: Duration::ZERO, applying: Duration::ZERO }
+        let mut poller = Poller::new().expect("set up polling");
+        let me = Identity { worker: "w1".to_owned(), secret: [0; 32] };
+        let inbox = Inbox::new(me, poller.bell());
+        let shards = 0..job.spec.train.logical_shards;
+        let members = vec![Member { worker: "w1".to_owned(), address: String::new(), shards }];
+        let assignment = Assignment { generation: 1, immediate: true, members, reason: String::new() };
+        let mut meeting = Meeting::start(&inbox, &assignment).expect("be a member");
+        assert!(meeting.advance(&mut poller, &inbox).expect("meet nobody"));
+        Self {
+            buffers: Buffers::new(engine.train_len()),
+            engine,
+            poller,
+            mesh: meeting.complete(),
+            assignment,
+            step: 0,
+            summing: Duration::ZERO,
+            applying: Duration::ZERO,
+        }
     }
 
     fn step(&mut self) {
-        self.engine.train_shard(self.step, 0, &mut self.sum).expect("train a shard");
-        for shard in 1..self.shards {
-            self.engine.train_shard(self.step, shard, &mut self.shard).expect("train a shard");
+        let shards = self.assignment.members[0].shards.clone();
+        self.buffers.begin(shards.end, &shards);
+        for shard in shards {
+            self.engine.train_shard(self.step, shard, self.buffers.next_vector()).expect("train a shard");
             let began = Instant::now();
-            for (sum, value) in self.sum.iter_mut().zip(&self.shard) {
-                *sum += value;
-            }
+            self.buffers.push(shard);
             self.summing += began.elapsed();
         }
         let began = Instant::now();
-        self.engine.apply(self.step, &self.sum).expect("apply the sum");
+        let round = Round { step: self.step, phase: Phase::Train };
+        let (poller, buffers) = (&mut self.poller, &mut self.buffers);
+        self.mesh
+            .exchange(poller, &self.assignment, round, Header::default(), buffers, &|| false, &mut |_| {})
+            .expect("exchange with nobody");
+        self.summing += began.elapsed();
+        let began = Instant::now();
+        self.engine.apply(self.step, self.buffers.sum()).expect("apply the sum");
         self.applying += began.elapsed();
         self.step += 1;
     }

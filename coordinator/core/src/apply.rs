@@ -1,0 +1,194 @@
+//! Does what was planned: changes the state, says so to workers and providers, and records the decision.
+
+use crate::action::{Action, Member, ToWorker};
+use crate::decision::{DismissCause, Reason};
+use crate::ids::{InstanceId, JobId, Timestamp, WorkerId};
+use crate::membership;
+use crate::numerics;
+use crate::plan::{Choice, Outcome};
+use crate::state::transitions::Assignment;
+use crate::state::{Departure, JobState, Origin, Standing, State, StopPurpose};
+
+/// Applies one choice.
+pub(crate) fn apply(state: &mut State, now: Timestamp, choice: Choice, out: &mut Vec<Action>) {
+    match choice {
+        Choice::Lose { worker, cause } => {
+            let job = job_of(state, &worker);
+            state.lose(&worker, cause.clone());
+            state.decide(now, &job, Reason::GiveUp { worker, cause });
+        }
+        Choice::ChooseNumerics { job, numerics } => {
+            numerics::choose(state, now, &job, numerics);
+        }
+        Choice::FormGroup { job, workers, missing, waited_ms, held } => {
+            let recovery = state.job_of(&job).0.generation.0 > 0;
+            let origin = match (held, recovery) {
+                (true, _) => Origin::Change,
+                (false, true) => Origin::Recovery,
+                (false, false) => Origin::Start,
+            };
+            let reason = Reason::FormGroup { workers: workers.clone(), missing, waited_ms, recovery, held };
+            assign(state, now, &job, &workers, Handing { immediate: true, origin, reason }, out);
+        }
+        Choice::Regroup { job, workers, lost, why } => {
+            let origin = origin_after(state, &job);
+            let world_size = size(&workers);
+            let reason = Reason::GoOnWithout { workers: lost, why, world_size };
+            assign(state, now, &job, &workers, Handing { immediate: true, origin, reason }, out);
+        }
+        Choice::Change { job, workers, leaving, added } => {
+            let origin = origin_after(state, &job);
+            let world_size = size(&workers);
+            let reason = match leaving.is_empty() {
+                true => Reason::AddMembers { workers: added, world_size },
+                false => Reason::Drain { workers: leaving, added, world_size },
+            };
+            assign(state, now, &job, &workers, Handing { immediate: false, origin, reason }, out);
+        }
+        Choice::Stop { job, purpose } => stop(state, now, &job, purpose, out),
+        Choice::Recover { job, why, saved } => {
+            state.recover(&job, why.clone());
+            state.decide(now, &job, Reason::Recover { why, saved });
+        }
+        Choice::Join { worker, donor, instead_of } => join(state, now, worker, donor, instead_of, out),
+        Choice::End { job, outcome } => end(state, now, &job, outcome),
+        Choice::Dismiss { worker, cause } => dismiss(state, now, &worker, cause, out),
+        Choice::Terminate { instance, grace_ms } => terminate(state, now, instance, grace_ms, out),
+        Choice::Launch { job, pool, have, want, free, passed_over } => {
+            let (instance, worker) = state.launch(now, &job, &pool);
+            out.push(Action::Launch {
+                instance: instance.clone(),
+                worker: worker.clone(),
+                pool: pool.clone(),
+                job: job.clone(),
+            });
+            state.decide(now, &job, Reason::Launch { worker, instance, pool, have, want, free, passed_over });
+        }
+        Choice::Note { job, shortage } => {
+            if let Some(shortage) = shortage.clone() {
+                state.decide(now, &job, Reason::Wait { shortage });
+            }
+            state.set_shortage(&job, shortage);
+        }
+        Choice::GiveBack { worker, to } => {
+            state.depart(&worker, Departure::GiveBack { to });
+        }
+    }
+}
+
+/// How a generation is handed out.
+struct Handing {
+    immediate: bool,
+    origin: Origin,
+    reason: Reason,
+}
+
+fn job_of(state: &State, worker: &WorkerId) -> JobId {
+    state.worker(worker).map_or_else(|| panic!("worker {worker} is not known"), |worker| worker.job.clone())
+}
+
+fn size(workers: &[WorkerId]) -> u32 {
+    u32::try_from(workers.len()).unwrap_or(u32::MAX)
+}
+
+/// A group that has not trained yet passes on where its state comes from.
+fn origin_after(state: &State, job: &JobId) -> Origin {
+    match state.job_of(job).0.group() {
+        Some(group) if !group.effective => group.origin,
+        _ => Origin::Change,
+    }
+}
+
+fn assign(
+    state: &mut State,
+    now: Timestamp,
+    job: &JobId,
+    workers: &[WorkerId],
+    handing: Handing,
+    out: &mut Vec<Action>,
+) {
+    let shards = state.job_of(job).1.spec.train.logical_shards;
+    let address = |worker: &WorkerId| state.worker(worker).map_or("", |worker| worker.address()).to_owned();
+    let order: Vec<(WorkerId, String)> = workers.iter().map(|worker| (worker.clone(), address(worker))).collect();
+    let members = membership::members(order, shards);
+    hand_out(state, now, job, members, None, handing, out);
+}
+
+fn stop(state: &mut State, now: Timestamp, job: &JobId, purpose: StopPurpose, out: &mut Vec<Action>) {
+    let team = state.team(job);
+    let workers = team.iter().filter(|worker| worker.takes_part()).map(|worker| worker.id.clone()).collect();
+    let reason = Reason::SaveAndLeave { purpose, workers };
+    let origin = origin_after(state, job);
+    hand_out(state, now, job, Vec::new(), Some(purpose), Handing { immediate: false, origin, reason }, out);
+}
+
+/// Everyone who is in the new generation or may still be at work in an older one is told.
+fn hand_out(
+    state: &mut State,
+    now: Timestamp,
+    job: &JobId,
+    members: Vec<Member>,
+    stop: Option<StopPurpose>,
+    handing: Handing,
+    out: &mut Vec<Action>,
+) {
+    let Handing { immediate, origin, reason } = handing;
+    let words = reason.what();
+    let assignment = Assignment { members: members.clone(), immediate, origin, reason: words.clone() };
+    let generation = state.assign(now, job, assignment, stop);
+    for worker in state.team(job).into_iter().filter(|worker| worker.takes_part() && worker.attached()) {
+        let message = ToWorker::Assign { generation, immediate, members: members.clone(), reason: words.clone() };
+        out.push(Action::Send { worker: worker.id.clone(), message });
+    }
+    state.decide(now, job, reason);
+}
+
+fn join(
+    state: &mut State,
+    now: Timestamp,
+    worker: WorkerId,
+    donor: WorkerId,
+    instead_of: Option<WorkerId>,
+    out: &mut Vec<Action>,
+) {
+    let job = job_of(state, &worker);
+    let group = state.job_of(&job).0.group();
+    let member = group.and_then(|group| group.members.iter().find(|member| member.worker == donor));
+    let Some(member) = member.cloned() else { panic!("{job}: donor {donor} is no member") };
+    state.stand(&worker, Standing::Joining { donor: donor.clone() });
+    out.push(Action::Send { worker: worker.clone(), message: ToWorker::Join { donor: member } });
+    state.decide(now, &job, Reason::Join { worker, donor, instead_of });
+}
+
+fn end(state: &mut State, now: Timestamp, job: &JobId, outcome: Outcome) {
+    let (next, reason) = match outcome {
+        Outcome::Succeeded { workers, digest } => {
+            (JobState::Succeeded { at: now }, Reason::Succeed { workers, digest })
+        }
+        Outcome::Failed(doom) => (JobState::Failed { at: now, reason: doom.words() }, Reason::Fail { doom }),
+        Outcome::Cancelled => (JobState::Cancelled { at: now }, Reason::Cancel),
+        Outcome::Suspended => (JobState::Suspended { at: now }, Reason::Suspend),
+    };
+    state.end(job, next);
+    state.decide(now, job, reason);
+}
+
+fn dismiss(state: &mut State, now: Timestamp, worker: &WorkerId, cause: DismissCause, out: &mut Vec<Action>) {
+    let job = job_of(state, worker);
+    let reason = Reason::Dismiss { worker: worker.clone(), cause: cause.clone() };
+    if state.worker(worker).is_some_and(|worker| worker.attached()) {
+        let message = ToWorker::Exit { reason: reason.why() };
+        out.push(Action::Send { worker: worker.clone(), message });
+    }
+    state.stand(worker, Standing::Done);
+    // The end of the job and the refusal of the numerics are decisions of their own, which say it all.
+    if !matches!(cause, DismissCause::JobEnded | DismissCause::OtherNumerics) {
+        state.decide(now, &job, reason);
+    }
+}
+
+fn terminate(state: &mut State, now: Timestamp, instance: InstanceId, grace_ms: u64, out: &mut Vec<Action>) {
+    let again = now.plus_ms(grace_ms).plus_ms(state.settings.terminate_again_ms);
+    state.terminating(&instance, again);
+    out.push(Action::Terminate { instance, grace_ms });
+}

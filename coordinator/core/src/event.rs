@@ -1,0 +1,286 @@
+//! What can happen to the scheduler. Facts only: what follows from them is decided in the core.
+
+use crate::ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
+use serde::{Deserialize, Serialize};
+use trainctl_jobs::JobSpec;
+
+/// A fact, as the driver learned it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Event {
+    /// Someone submitted a job that passed every check; the name is not taken (the driver asked first).
+    JobSubmitted {
+        /// The job's name.
+        job: JobId,
+        /// As resolved, paths absolute.
+        spec: Box<JobSpec>,
+        /// The data manifest, byte for byte, handed to every worker.
+        manifest_json: String,
+    },
+    /// Someone cancels the job. Its workers save and leave.
+    CancelRequested {
+        /// Which job.
+        job: JobId,
+    },
+    /// Save, end the workers, keep the job to go on when the coordinator runs again.
+    SuspendRequested,
+    /// A pool as configured, or with a new capacity.
+    PoolChanged {
+        /// The pool as it is now.
+        pool: PoolSpec,
+    },
+    /// The provider started the instance.
+    InstanceUp {
+        /// Which instance.
+        instance: InstanceId,
+        /// Its process id, for local ones.
+        pid: Option<u32>,
+    },
+    /// The instance is gone for good.
+    InstanceDown {
+        /// Which instance.
+        instance: InstanceId,
+        /// Why, as far as the provider can tell.
+        cause: DownCause,
+    },
+    /// The instance could not be started.
+    LaunchFailed {
+        /// Which instance.
+        instance: InstanceId,
+        /// What the caller should do about it.
+        error: LaunchError,
+    },
+    /// The provider will take the instance at the deadline (its pool shrank, a drill, a trace).
+    EvictionNotice {
+        /// Which instance.
+        instance: InstanceId,
+        /// When it will be gone, best effort.
+        deadline: Timestamp,
+    },
+    /// After a restart: what the provider really runs under this cluster's tag.
+    InstancesListed {
+        /// All of them, with process ids where they have one.
+        instances: Vec<(InstanceId, Option<u32>)>,
+    },
+    /// A worker opened its stream (again).
+    WorkerAttached {
+        /// Who.
+        worker: WorkerId,
+        /// Where it runs.
+        instance: InstanceId,
+        /// Its process id on that instance.
+        pid: u32,
+        /// Where its peers dial it.
+        address: String,
+        /// Digest of its numerics.
+        fingerprint: String,
+        /// What the fingerprint stands for, in words.
+        fingerprint_detail: String,
+        /// What it holds, if it was at work already.
+        holding: Option<Holding>,
+    },
+    /// A worker's stream broke. Not a death: it trains on and attaches again.
+    WorkerDetached {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// A worker is alive, and how far.
+    Heartbeat {
+        /// Who.
+        worker: WorkerId,
+        /// How far.
+        progress: Progress,
+    },
+    /// A worker lost the connection to a peer in this generation.
+    PeerLost {
+        /// Who says so.
+        worker: WorkerId,
+        /// In which generation.
+        generation: Generation,
+        /// Whom it lost.
+        peer: WorkerId,
+        /// What it saw.
+        detail: String,
+    },
+    /// A joiner holds state and keeps up with its donor.
+    JoinerReady {
+        /// Who.
+        worker: WorkerId,
+        /// Updates applied.
+        step: u64,
+    },
+    /// The first step of a generation is done.
+    Resumed {
+        /// Who says so.
+        worker: WorkerId,
+        /// Of which generation.
+        generation: Generation,
+        /// Updates applied by then.
+        step: u64,
+        /// Between the last step before and the first after.
+        pause_ms: f64,
+        /// Steps computed again because of the change.
+        steps_repeated: u64,
+    },
+    /// The held-out split was evaluated.
+    Evaluated {
+        /// Who says so; every member does, with equal figures.
+        worker: WorkerId,
+        /// What came out.
+        evaluation: Evaluation,
+    },
+    /// A checkpoint was committed.
+    CheckpointCommitted {
+        /// Who committed it.
+        worker: WorkerId,
+        /// Which, and what it cost.
+        checkpoint: Checkpoint,
+    },
+    /// A worker left its group as planned and exits now.
+    WorkerLeft {
+        /// Who.
+        worker: WorkerId,
+        /// The generation it had left for.
+        generation: Generation,
+        /// Updates applied.
+        step: u64,
+    },
+    /// A worker reached the last step, evaluated it, and the final checkpoint is committed.
+    WorkerFinished {
+        /// Who.
+        worker: WorkerId,
+        /// The last step.
+        step: u64,
+        /// Loss of the last step.
+        loss: Option<f64>,
+        /// Of the final parameters.
+        evaluation: Option<Evaluation>,
+        /// Of the final parameters, buffers and slots.
+        state_digest: String,
+    },
+    /// A worker can't go on.
+    WorkerFailed {
+        /// Who.
+        worker: WorkerId,
+        /// No other worker could do better: fail the job.
+        job_fails: bool,
+        /// One line: place, expected, found.
+        reason: String,
+    },
+    /// The last lines of a worker's log, as the driver read them: before the `InstanceDown` of one that died, so
+    /// that a crash loop can be explained. Optional.
+    WorkerLogged {
+        /// Whose.
+        worker: WorkerId,
+        /// A few lines, the newest last.
+        lines: String,
+    },
+    /// Someone wants this worker gone, with no step lost.
+    DrainRequested {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// A drill: let the pool take the worker's instance.
+    EvictRequested {
+        /// Who.
+        worker: WorkerId,
+        /// 0: at once.
+        notice_ms: u64,
+    },
+    /// `next_deadline` has passed.
+    Tick,
+}
+
+/// Why an instance is gone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum DownCause {
+    /// The process ended by itself with this status.
+    Exited(i32),
+    /// Killed by a signal that the provider did not send: somebody's `kill -9`, or the kernel out of memory.
+    Killed(i32),
+    /// The pool took it, after its notice or without one.
+    Evicted,
+    /// We asked for it.
+    Terminated,
+    /// It was not there any more when we looked.
+    Vanished,
+}
+
+/// What a failed launch means.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum LaunchError {
+    /// Nothing to be had there now: try elsewhere, or later.
+    NoCapacity,
+    /// It will not get better by itself (no such program, no permission).
+    Rejected(String),
+}
+
+/// A pool, as configured.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PoolSpec {
+    /// Its name, as jobs list it.
+    pub name: PoolName,
+    /// Taken away at the provider's will.
+    pub spot: bool,
+    /// How many instances it would hold now.
+    pub capacity: u32,
+    /// How long before an eviction it gives notice.
+    pub notice_ms: u64,
+}
+
+/// What a worker holds when it attaches.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Holding {
+    /// Of this job.
+    pub job: JobId,
+    /// The newest assignment that it has heard of.
+    pub generation: Generation,
+    /// Updates applied; absent: it has no state yet.
+    pub step: Option<u64>,
+    /// It is at the end of the job.
+    pub finished: bool,
+}
+
+/// How far a worker is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// The generation that it trains in.
+    pub generation: Generation,
+    /// Updates applied; absent: it has no state yet.
+    pub step: Option<u64>,
+    /// Loss of the newest step.
+    pub loss: Option<f64>,
+    /// Of the whole group.
+    pub samples_per_s: f64,
+    /// A newer digest of the state, and the step that it was taken at.
+    pub state_digest: Option<(String, u64)>,
+}
+
+/// The held-out split, evaluated.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Of the state after this many updates.
+    pub step: u64,
+    /// Mean over the held-out samples.
+    pub loss: f64,
+    /// Share that is right; absent for regression.
+    pub accuracy: Option<f64>,
+}
+
+/// A committed checkpoint.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Of the state after this many updates.
+    pub step: u64,
+    /// Bytes in all parts.
+    pub bytes: u64,
+    /// From the copy to the commit.
+    pub seconds: f64,
+    /// How long training stood still for it.
+    pub stall_ms: f64,
+    /// Why it was taken.
+    pub why: String,
+    /// Of the saved state.
+    pub state_digest: String,
+    /// When the manifest was there.
+    pub committed: Timestamp,
+}

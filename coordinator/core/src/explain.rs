@@ -1,0 +1,187 @@
+//! Decisions in words. `what` and `why` are one clause each, so that they read as "what: why".
+
+use crate::decision::{DismissCause, DrainCause, Reason};
+use crate::ids::WorkerId;
+use crate::state::StopPurpose;
+use crate::words::{count, duration, list};
+
+impl Reason {
+    /// Its name, in snake_case.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Queue { .. } => "queue",
+            Self::Launch { .. } => "launch",
+            Self::Wait { .. } => "wait",
+            Self::BackOff { .. } => "back_off",
+            Self::FormGroup { .. } => "form_group",
+            Self::Join { .. } => "join",
+            Self::AddMembers { .. } => "add_members",
+            Self::Drain { .. } => "drain",
+            Self::GoOnWithout { .. } => "go_on_without",
+            Self::GiveUp { .. } => "give_up",
+            Self::SaveAndLeave { .. } => "save_and_leave",
+            Self::Recover { .. } => "recover",
+            Self::RefuseNumerics { .. } => "refuse_numerics",
+            Self::StopBuying { .. } => "stop_buying",
+            Self::Dismiss { .. } => "dismiss",
+            Self::Drill { .. } => "drill",
+            Self::Adopt { .. } => "adopt",
+            Self::Resume => "resume",
+            Self::Succeed { .. } => "succeed",
+            Self::Fail { .. } => "fail",
+            Self::Cancel => "cancel",
+            Self::Suspend => "suspend",
+        }
+    }
+
+    /// What was decided, one clause.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self {
+            Self::Queue { .. } => "queue the job".to_owned(),
+            Self::Launch { worker, instance, pool, .. } => format!("start {worker} on {instance} from {pool}"),
+            Self::Wait { .. } => "wait for capacity".to_owned(),
+            Self::BackOff { pool, wait_ms, .. } => format!("leave {pool} alone for {}", duration(*wait_ms)),
+            Self::FormGroup { workers, held: true, .. } => {
+                format!("go on with {}: {}", count(workers.len(), "worker"), list(workers))
+            }
+            Self::FormGroup { workers, recovery: false, .. } => {
+                format!("start training with {}: {}", count(workers.len(), "worker"), list(workers))
+            }
+            Self::FormGroup { workers, recovery: true, .. } => {
+                let size = count(workers.len(), "worker");
+                format!("go on from the newest whole checkpoint with {size}: {}", list(workers))
+            }
+            Self::Join { worker, donor, .. } => format!("let {worker} fetch the state from {donor}"),
+            Self::AddMembers { workers, world_size } => {
+                format!("take in {} at the next step boundary and go on with {}", list(workers), size(*world_size))
+            }
+            Self::Drain { workers, added, world_size } => {
+                let leaving: Vec<&WorkerId> = workers.iter().map(|(worker, _)| worker).collect();
+                let added = if added.is_empty() { String::new() } else { format!(", take in {}", list(added)) };
+                let size = size(*world_size);
+                format!("let {} leave at the next step boundary{added} and go on with {size}", list(&leaving))
+            }
+            Self::GoOnWithout { workers, world_size, .. } => {
+                let size = size(*world_size);
+                if workers.is_empty() {
+                    return format!("drop the step in progress and regroup with {size}");
+                }
+                format!("drop the step in progress and go on without {}, with {size}", list(workers))
+            }
+            Self::GiveUp { worker, .. } => format!("treat {worker} as dead"),
+            Self::SaveAndLeave { workers, .. } => format!("let {} save a checkpoint and leave", list(workers)),
+            Self::Recover { .. } => "form a new group from the newest whole checkpoint".to_owned(),
+            Self::RefuseNumerics { worker, .. } => format!("send {worker} home"),
+            Self::StopBuying { pool, .. } => format!("buy nothing more from {pool} for this job"),
+            Self::Dismiss { worker, .. } => format!("send {worker} home"),
+            Self::Drill { worker, notice_ms: 0 } => format!("let the pool take {worker} at once"),
+            Self::Drill { worker, notice_ms } => {
+                format!("let the pool take {worker} with {} notice", duration(*notice_ms))
+            }
+            Self::Adopt { worker, .. } => format!("keep {worker}"),
+            Self::Resume => "go on with the job".to_owned(),
+            Self::Succeed { .. } => "end the job as succeeded".to_owned(),
+            Self::Fail { .. } => "end the job as failed".to_owned(),
+            Self::Cancel => "end the job as cancelled".to_owned(),
+            Self::Suspend => "suspend the job".to_owned(),
+        }
+    }
+
+    /// Why, one clause.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match self {
+            Self::Queue { ahead: 0 } => "it was submitted and no other job waits".to_owned(),
+            Self::Queue { ahead } => format!("it was submitted after {}", count(*ahead as usize, "unended job")),
+            Self::Launch { pool, have, want, free, passed_over, .. } => {
+                let passed = match passed_over.len() {
+                    0 => String::new(),
+                    1 => format!(", and {} has nothing to give now", passed_over[0]),
+                    _ => format!(", and {} have nothing to give now", list(passed_over)),
+                };
+                format!("the job has {have} of its {want} workers and {pool} has {free} free{passed}")
+            }
+            Self::Wait { shortage } => shortage.words(),
+            Self::BackOff { failures: 1, .. } => "it had no capacity".to_owned(),
+            Self::BackOff { failures, .. } => format!("it had no capacity {failures} times in a row"),
+            Self::FormGroup { held: true, workers, .. } if workers.len() == 1 => {
+                "it holds the state and the group that it joined is gone".to_owned()
+            }
+            Self::FormGroup { held: true, .. } => {
+                "they hold the state and the group that they joined is gone".to_owned()
+            }
+            Self::FormGroup { missing: 0, .. } => "every worker that was started is attached".to_owned(),
+            Self::FormGroup { missing, waited_ms, .. } => format!(
+                "they are enough to start, and {} did not attach within {} of the first",
+                count(*missing as usize, "other"),
+                duration(*waited_ms)
+            ),
+            Self::Join { instead_of: None, donor, .. } => {
+                format!("the group trains and {donor} has the fewest to serve")
+            }
+            Self::Join { instead_of: Some(before), .. } => format!("{before}, which served it before, is gone"),
+            Self::AddMembers { workers, .. } if workers.len() == 1 => "it holds the state and keeps up".to_owned(),
+            Self::AddMembers { .. } => "they hold the state and keep up".to_owned(),
+            Self::Drain { workers, .. } => drain_why(workers),
+            Self::GoOnWithout { why, .. } => why.clone(),
+            Self::GiveUp { worker, cause } => cause.words(worker),
+            Self::SaveAndLeave { purpose: StopPurpose::Cancel, .. } => "someone cancelled the job".to_owned(),
+            Self::SaveAndLeave { purpose: StopPurpose::Suspend, .. } => {
+                "the coordinator is to stop and keep the job".to_owned()
+            }
+            Self::SaveAndLeave { purpose: StopPurpose::Relocate, .. } => {
+                "all that hold the state are to leave and nobody would be left to fetch it from".to_owned()
+            }
+            Self::Recover { saved: true, .. } => "the last that held the state saved it and left".to_owned(),
+            Self::Recover { why, saved: false } => format!("nobody who holds the state is left since {why}"),
+            Self::RefuseNumerics { pool, expected, found, .. } => {
+                format!("its numerics would change the bits: {pool} gave \"{found}\", the job runs on \"{expected}\"")
+            }
+            Self::StopBuying { refused, .. } => format!("it gave {refused} workers with other numerics in a row"),
+            Self::Dismiss { cause, .. } => cause.words(),
+            Self::Drill { .. } => "someone asked for a drill".to_owned(),
+            Self::Adopt { step: Some(step), .. } => {
+                format!("it attached again after a restart of the coordinator, at step {step}")
+            }
+            Self::Adopt { step: None, .. } => "it attached again after a restart of the coordinator".to_owned(),
+            Self::Resume => "it was suspended and the coordinator runs again".to_owned(),
+            Self::Succeed { workers, digest } => {
+                let who = if *workers == 1 { "its worker".to_owned() } else { format!("all {workers} workers") };
+                format!("{who} finished the last step with state {digest}")
+            }
+            Self::Fail { doom } => doom.words(),
+            Self::Cancel => "someone cancelled it".to_owned(),
+            Self::Suspend => "the coordinator is to stop and keep the job".to_owned(),
+        }
+    }
+}
+
+fn size(world_size: u32) -> String {
+    count(world_size as usize, "worker")
+}
+
+fn drain_why(workers: &[(WorkerId, DrainCause)]) -> String {
+    let each: Vec<String> = workers
+        .iter()
+        .map(|(worker, cause)| match cause {
+            DrainCause::Notice { left_ms } => format!("its pool takes {worker} in {}", duration(*left_ms)),
+            DrainCause::Asked => format!("someone asked {worker} to leave"),
+        })
+        .collect();
+    each.join(" and ")
+}
+
+impl DismissCause {
+    fn words(&self) -> String {
+        match self {
+            Self::Notice => "its pool takes it and it is in no group".to_owned(),
+            Self::Asked => "someone asked it to leave and it is in no group".to_owned(),
+            Self::OtherNumerics => "its numerics are not the group's".to_owned(),
+            Self::OlderJob { job } => format!("{job} was submitted earlier and needs the capacity"),
+            Self::JobStops => "the job stops".to_owned(),
+            Self::JobEnded => "the job has ended".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Takes facts in: checks each against what is known, refuses what can't be, and notes the rest. What follows from
+//! a fact is planned afterwards; only an answer that the sender waits for is given here.
+
+mod attach;
+mod providers;
+mod requests;
+mod workers;
+
+use crate::action::Action;
+use crate::event::Event;
+use crate::ids::Timestamp;
+use crate::rejection::Rejection;
+use crate::state::State;
+
+/// Notes one fact.
+pub(crate) fn observe(state: &mut State, now: Timestamp, event: Event, out: &mut Vec<Action>) -> Result<(), Rejection> {
+    match event {
+        Event::JobSubmitted { job, spec, manifest_json } => requests::submit(state, now, &job, *spec, manifest_json),
+        Event::CancelRequested { job } => requests::cancel(state, &job),
+        Event::SuspendRequested => {
+            requests::suspend(state);
+            Ok(())
+        }
+        Event::DrainRequested { worker } => requests::drain(state, &worker),
+        Event::EvictRequested { worker, notice_ms } => requests::evict(state, now, &worker, notice_ms, out),
+        Event::PoolChanged { pool } => {
+            state.announce_pool(pool);
+            Ok(())
+        }
+        Event::InstanceUp { instance, pid } => providers::up(state, &instance, pid, out),
+        Event::InstanceDown { instance, cause } => providers::down(state, now, &instance, &cause),
+        Event::LaunchFailed { instance, error } => providers::launch_failed(state, now, &instance, error),
+        Event::EvictionNotice { instance, deadline } => providers::notice(state, &instance, deadline),
+        Event::InstancesListed { instances } => {
+            providers::listed(state, now, &instances, out);
+            Ok(())
+        }
+        Event::WorkerAttached { worker, instance, pid, address, fingerprint, fingerprint_detail, holding } => {
+            let hello = crate::state::Hello { pid, address, fingerprint, fingerprint_detail };
+            attach::attached(state, now, &worker, &instance, hello, holding, out)
+        }
+        Event::WorkerDetached { worker } => workers::detached(state, now, &worker),
+        Event::Heartbeat { worker, progress } => workers::heartbeat(state, now, &worker, progress),
+        Event::PeerLost { worker, generation, peer, detail } => {
+            workers::peer_lost(state, &worker, generation, &peer, detail)
+        }
+        Event::JoinerReady { worker, step } => workers::ready(state, now, &worker, step),
+        Event::Resumed { worker, generation, step, pause_ms, steps_repeated } => {
+            workers::resumed(state, now, &worker, generation, workers::Resumption { step, pause_ms, steps_repeated })
+        }
+        Event::Evaluated { worker, evaluation } => workers::evaluated(state, &worker, evaluation),
+        Event::CheckpointCommitted { worker, checkpoint } => workers::checkpoint(state, &worker, checkpoint),
+        Event::WorkerLeft { worker, generation, step } => workers::left(state, now, &worker, generation, step),
+        Event::WorkerFinished { worker, step, loss, evaluation, state_digest } => {
+            let end = workers::End { step, loss, evaluation, state_digest };
+            workers::finished(state, now, &worker, end)
+        }
+        Event::WorkerFailed { worker, job_fails, reason } => workers::failed(state, &worker, job_fails, reason),
+        Event::WorkerLogged { worker, lines } => workers::logged(state, &worker, lines),
+        Event::Tick => Ok(()),
+    }
+}

@@ -1,0 +1,261 @@
+//! What workers say over their streams. Messages of generations that are over are dropped and counted.
+
+use crate::event::{Checkpoint, Evaluation, Progress};
+use crate::ids::{Generation, JobId, Timestamp, WorkerId};
+use crate::rejection::Rejection;
+use crate::state::{Doom, Finish, LossCause, Origin, Standing, State, Worker};
+
+/// What a worker says of the first step of a generation.
+pub(super) struct Resumption {
+    pub(super) step: u64,
+    pub(super) pause_ms: f64,
+    pub(super) steps_repeated: u64,
+}
+
+/// What a worker says at the end of the job.
+pub(super) struct End {
+    pub(super) step: u64,
+    pub(super) loss: Option<f64>,
+    pub(super) evaluation: Option<Evaluation>,
+    pub(super) state_digest: String,
+}
+
+fn known<'s>(state: &'s State, worker: &WorkerId) -> Result<&'s Worker, Rejection> {
+    let entry = state.worker(worker).ok_or_else(|| Rejection::UnknownWorker(worker.clone()))?;
+    match entry.hello {
+        Some(_) => Ok(entry),
+        None => Err(Rejection::NotAttached(worker.clone())),
+    }
+}
+
+fn stale(state: &mut State, job: &JobId, worker: &WorkerId, message: &'static str) -> Result<(), Rejection> {
+    state.count_stale(job);
+    Err(Rejection::Stale { worker: worker.clone(), message })
+}
+
+/// How a generation that a worker names relates to those that may still be at work.
+enum Timeliness {
+    Over,
+    Live,
+}
+
+fn timeliness(state: &State, worker: &Worker, generation: Generation) -> Result<Timeliness, Rejection> {
+    let (job, _) = state.job_of(&worker.job);
+    if generation > job.generation {
+        let (worker, newest) = (worker.id.clone(), job.generation);
+        return Err(Rejection::FutureGeneration { worker, newest, found: generation });
+    }
+    let oldest_live = job.group().map_or(Generation(u64::MAX), |group| group.oldest_live);
+    Ok(if generation < oldest_live || !worker.takes_part() { Timeliness::Over } else { Timeliness::Live })
+}
+
+pub(super) fn detached(state: &mut State, now: Timestamp, worker: &WorkerId) -> Result<(), Rejection> {
+    known(state, worker)?;
+    state.detach(now, worker);
+    Ok(())
+}
+
+/// Always a sign of life; progress only from those at work in a generation that is not over. A generation is known
+/// to train when a member that follows nobody says so twice, with more steps the second time.
+pub(super) fn heartbeat(
+    state: &mut State,
+    now: Timestamp,
+    worker: &WorkerId,
+    progress: Progress,
+) -> Result<(), Rejection> {
+    let entry = known(state, worker)?;
+    let (job, takes_part) = (entry.job.clone(), entry.takes_part());
+    let timely = timeliness(state, entry, progress.generation);
+    let advanced = entry.progress.as_ref().is_some_and(|before| {
+        before.generation == progress.generation && before.step.is_some() && progress.step > before.step
+    });
+    state.heard(now, worker, progress.clone());
+    match timely? {
+        Timeliness::Over if takes_part => return stale(state, &job, worker, "the progress in a heartbeat"),
+        Timeliness::Over => return Ok(()),
+        Timeliness::Live => {}
+    }
+    let group = state.job_of(&job).0.group();
+    let trains = group.is_some_and(|group| {
+        !group.effective && group.generation == progress.generation && !group.followers.contains(worker)
+    });
+    if trains && advanced {
+        state.took_effect(&job, progress.generation);
+    }
+    state.progress(now, &job, &progress);
+    Ok(())
+}
+
+/// The accused is dropped at once, also when the two accuse each other: whoever is heard first stays.
+pub(super) fn peer_lost(
+    state: &mut State,
+    worker: &WorkerId,
+    generation: Generation,
+    peer: &WorkerId,
+    detail: String,
+) -> Result<(), Rejection> {
+    let entry = known(state, worker)?;
+    let job = entry.job.clone();
+    if worker == peer {
+        return Err(Rejection::OutOfPlace { worker: worker.clone(), message: "a lost connection to itself" });
+    }
+    let timely = timeliness(state, entry, generation)?;
+    let accused = state.worker(peer).filter(|peer| peer.job == job);
+    let group = state.job_of(&job).0.group();
+    let needed = match (accused.map(|peer| &peer.standing), group) {
+        (Some(Standing::Member), Some(_)) => true,
+        (Some(Standing::Leaving { .. }), Some(group)) => !group.effective && !group.immediate,
+        _ => false,
+    };
+    match (timely, needed) {
+        (Timeliness::Live, true) => {
+            state.lose(peer, LossCause::PeerLost { by: worker.clone(), detail });
+            Ok(())
+        }
+        _ => stale(state, &job, worker, "a lost peer"),
+    }
+}
+
+/// A joiner whose group vanished meanwhile holds the only copy of the state: it is noted all the same.
+pub(super) fn ready(state: &mut State, now: Timestamp, worker: &WorkerId, step: u64) -> Result<(), Rejection> {
+    let entry = known(state, worker)?;
+    let job = entry.job.clone();
+    let donor = match &entry.standing {
+        Standing::Joining { donor } => Some(donor.clone()),
+        Standing::Waiting if state.job_of(&job).0.groupless() => None,
+        Standing::Ready { .. } => return Ok(()),
+        _ => return stale(state, &job, worker, "a joiner's readiness"),
+    };
+    state.stand(worker, Standing::Ready { donor, step, since: now });
+    Ok(())
+}
+
+pub(super) fn resumed(
+    state: &mut State,
+    now: Timestamp,
+    worker: &WorkerId,
+    generation: Generation,
+    said: Resumption,
+) -> Result<(), Rejection> {
+    let entry = known(state, worker)?;
+    let job = entry.job.clone();
+    if !said.pause_ms.is_finite() {
+        return Err(Rejection::NotFinite { worker: worker.clone(), message: "the first step of a generation" });
+    }
+    if let Timeliness::Over = timeliness(state, entry, generation)? {
+        return stale(state, &job, worker, "the first step of a generation");
+    }
+    let mut repeated = said.steps_repeated;
+    if let Some(group) = state.job_of(&job).0.group()
+        && group.generation == generation
+        && group.origin == Origin::Recovery
+    {
+        // Nobody of the new group knows how far the old one was.
+        let (before, first) = (group.step_before, !group.effective);
+        repeated = repeated.max(before.saturating_sub(said.step.saturating_sub(1)));
+        if first {
+            state.fell_back_to(&job, said.step);
+        }
+    }
+    state.count_change(&job, generation, said.pause_ms, repeated);
+    state.took_effect(&job, generation);
+    state.reached(now, &job, said.step);
+    Ok(())
+}
+
+pub(super) fn evaluated(state: &mut State, worker: &WorkerId, evaluation: Evaluation) -> Result<(), Rejection> {
+    let job = known(state, worker)?.job.clone();
+    if !is_finite(&evaluation) {
+        return Err(Rejection::NotFinite { worker: worker.clone(), message: "an evaluation" });
+    }
+    state.evaluated(&job, evaluation);
+    Ok(())
+}
+
+fn is_finite(evaluation: &Evaluation) -> bool {
+    evaluation.loss.is_finite() && evaluation.accuracy.is_none_or(f64::is_finite)
+}
+
+/// A committed checkpoint is a fact whoever says so, from whichever generation.
+pub(super) fn checkpoint(state: &mut State, worker: &WorkerId, checkpoint: Checkpoint) -> Result<(), Rejection> {
+    let job = known(state, worker)?.job.clone();
+    if !checkpoint.seconds.is_finite() || !checkpoint.stall_ms.is_finite() {
+        return Err(Rejection::NotFinite { worker: worker.clone(), message: "a checkpoint" });
+    }
+    state.checkpoint(&job, checkpoint);
+    Ok(())
+}
+
+pub(super) fn left(
+    state: &mut State,
+    now: Timestamp,
+    worker: &WorkerId,
+    generation: Generation,
+    step: u64,
+) -> Result<(), Rejection> {
+    let entry = known(state, worker)?;
+    let job = entry.job.clone();
+    let newest = state.job_of(&job).0.generation;
+    if generation > newest {
+        return Err(Rejection::FutureGeneration { worker: worker.clone(), newest, found: generation });
+    }
+    match entry.standing {
+        Standing::Leaving { .. } => {
+            state.stand(worker, Standing::Done);
+            state.reached(now, &job, step);
+        }
+        Standing::Done | Standing::Lost { .. } => return stale(state, &job, worker, "its leave"),
+        Standing::Member | Standing::Waiting | Standing::Joining { .. } | Standing::Ready { .. } => {
+            state.lose(worker, LossCause::LeftUnasked);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn finished(state: &mut State, now: Timestamp, worker: &WorkerId, end: End) -> Result<(), Rejection> {
+    let entry = known(state, worker)?;
+    let job = entry.job.clone();
+    if !entry.takes_part() {
+        return stale(state, &job, worker, "its end");
+    }
+    let (_, submission) = state.job_of(&job);
+    if let Some(expected) = submission.spec.train.steps.filter(|expected| *expected != end.step) {
+        return Err(Rejection::WrongLastStep { worker: worker.clone(), expected, found: end.step });
+    }
+    if let Some(evaluation) = end.evaluation.filter(is_finite) {
+        state.evaluated(&job, evaluation);
+    }
+    let progress = Progress {
+        generation: state.job_of(&job).0.generation,
+        step: Some(end.step),
+        loss: end.loss,
+        samples_per_s: f64::NAN,
+        state_digest: None,
+    };
+    state.progress(now, &job, &progress);
+    state.finished(now, &job, worker, Finish { step: end.step, digest: end.state_digest });
+    Ok(())
+}
+
+pub(super) fn failed(state: &mut State, worker: &WorkerId, job_fails: bool, reason: String) -> Result<(), Rejection> {
+    let entry = state.worker(worker).ok_or_else(|| Rejection::UnknownWorker(worker.clone()))?;
+    let job = entry.job.clone();
+    if matches!(entry.standing, Standing::Done | Standing::Lost { .. }) {
+        state.note_failure(worker, reason);
+        return stale(state, &job, worker, "its failure");
+    }
+    state.note_failure(worker, reason.clone());
+    if job_fails {
+        state.doom(&job, Doom::WorkerSays { worker: worker.clone(), reason: reason.clone() });
+    }
+    state.lose(worker, LossCause::Failed { reason });
+    Ok(())
+}
+
+pub(super) fn logged(state: &mut State, worker: &WorkerId, lines: String) -> Result<(), Rejection> {
+    if state.worker(worker).is_none() {
+        return Err(Rejection::UnknownWorker(worker.clone()));
+    }
+    state.note_last_lines(worker, lines);
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! Who trains together: for each job the next change of its group, or its end.
+
+use super::{Choice, Outcome};
+use crate::decision::DrainCause;
+use crate::ids::{Timestamp, WorkerId};
+use crate::membership::rank_order;
+use crate::numerics::most_frequent;
+use crate::state::{
+    Breakage, Departure, Doom, Finish, Group, Job, JobState, Standing, State, StopPurpose, Submission, Wish, Worker,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// At most one change for each job.
+pub(super) fn changes(state: &State, now: Timestamp) -> Vec<Choice> {
+    let view = |(job, submission)| View { state, now, job, submission, team: state.team(&job.id) }.next();
+    state.queue().into_iter().filter_map(|entry: (&Job, &Submission)| view(entry)).collect()
+}
+
+/// One job and its workers.
+struct View<'s> {
+    state: &'s State,
+    now: Timestamp,
+    job: &'s Job,
+    submission: &'s Submission,
+    team: Vec<&'s Worker>,
+}
+
+impl<'s> View<'s> {
+    fn next(&self) -> Option<Choice> {
+        if self.job.ended().is_some() {
+            return None;
+        }
+        if let Some(doom) = &self.job.doom {
+            return Some(self.end(Outcome::Failed(doom.clone())));
+        }
+        match &self.job.state {
+            JobState::Running { group } => self.running(group),
+            JobState::Stopping { group, purpose } => self.stopping(group, *purpose),
+            JobState::Suspended { .. } => match self.job.wish {
+                Some(Wish::Cancel) => Some(self.end(Outcome::Cancelled)),
+                Some(Wish::Suspend) | None => None,
+            },
+            _ => self.groupless(),
+        }
+    }
+
+    fn end(&self, outcome: Outcome) -> Choice {
+        Choice::End { job: self.job.id.clone(), outcome }
+    }
+
+    fn workers(&self, pick: impl Fn(&Worker) -> bool) -> Vec<&'s Worker> {
+        self.team.iter().copied().filter(|worker| pick(worker)).collect()
+    }
+
+    fn max(&self) -> usize {
+        self.submission.workers_max() as usize
+    }
+
+    /// Joiners that hold the state and may become members.
+    fn ready(&self) -> Vec<&'s Worker> {
+        self.workers(|worker| {
+            worker.attached() && worker.departure.is_none() && matches!(worker.standing, Standing::Ready { .. })
+        })
+    }
+
+    fn unfinished(&self) -> Vec<&'s Worker> {
+        self.workers(|worker| worker.takes_part() && !self.job.finishes.contains_key(&worker.id))
+    }
+
+    fn groupless(&self) -> Option<Choice> {
+        match self.job.wish {
+            Some(Wish::Cancel) => return Some(self.end(Outcome::Cancelled)),
+            Some(Wish::Suspend) => return Some(self.end(Outcome::Suspended)),
+            None => {}
+        }
+        if let Some(doom) = self.no_matching_numerics() {
+            return Some(self.end(Outcome::Failed(doom)));
+        }
+        let holders = self.ready();
+        if !holders.is_empty() {
+            return Some(self.form(&holders, &holders, true));
+        }
+        let launched = self.workers(Worker::counts);
+        let waiting =
+            self.workers(|worker| worker.counts() && worker.attached() && matches!(worker.standing, Standing::Waiting));
+        let enough = waiting.len() >= self.submission.workers_min() as usize;
+        let waited = self.waited_ms() >= self.state.settings.first_group_wait_ms;
+        if !enough || (waiting.len() < launched.len() && !waited) {
+            return None;
+        }
+        if self.submission.exact() && self.job.numerics.is_none() {
+            let numerics = most_frequent(&waiting)?;
+            return Some(Choice::ChooseNumerics { job: self.job.id.clone(), numerics });
+        }
+        Some(self.form(&waiting, &launched, false))
+    }
+
+    fn waited_ms(&self) -> u64 {
+        match &self.job.state {
+            JobState::Rendezvous { first_attached }
+            | JobState::Recovering { first_attached: Some(first_attached), .. } => self.now.since_ms(*first_attached),
+            _ => 0,
+        }
+    }
+
+    fn form(&self, members: &[&Worker], launched: &[&Worker], held: bool) -> Choice {
+        let workers = members.iter().take(self.max()).map(|worker| worker.id.clone()).collect();
+        let missing = u32::try_from(launched.len() - members.len()).unwrap_or(u32::MAX);
+        Choice::FormGroup { job: self.job.id.clone(), workers, missing, waited_ms: self.waited_ms(), held }
+    }
+
+    /// Every pool of the job was given up on and too few are left to start.
+    fn no_matching_numerics(&self) -> Option<Doom> {
+        let numerics = self.job.numerics.as_ref()?;
+        let refused = |pool| self.job.refusals.get(&pool).is_some_and(|n| *n >= self.state.settings.refusal_limit);
+        let too_few = self.workers(Worker::counts).len() < self.submission.workers_min() as usize;
+        (too_few && self.submission.pools().all(refused))
+            .then(|| Doom::NoMatchingNumerics { expected: numerics.detail.clone() })
+    }
+
+    fn running(&self, group: &Group) -> Option<Choice> {
+        if let Some(end) = self.completion() {
+            return Some(end);
+        }
+        if let Some(breakage) = &group.broken {
+            return Some(self.regroup(group, breakage));
+        }
+        let settled = group.settled(self.now, self.state.settings.settle_ms);
+        if let Some(wish) = self.job.wish {
+            let purpose = match wish {
+                Wish::Cancel => StopPurpose::Cancel,
+                Wish::Suspend => StopPurpose::Suspend,
+            };
+            return settled.then(|| self.stop(purpose));
+        }
+        if !self.job.finishes.is_empty() {
+            return None;
+        }
+        self.drain(group, settled).or_else(|| self.take_in(group, settled)).or_else(|| self.join(group))
+    }
+
+    /// Every member that is left has finished: the final checkpoint is committed.
+    fn completion(&self) -> Option<Choice> {
+        let finishes = &self.job.finishes;
+        let (_, first) = finishes.first_key_value()?;
+        let waits = self.unfinished().iter().any(|worker| worker.standing == Standing::Member);
+        if waits {
+            return None;
+        }
+        let digests: BTreeSet<&str> = finishes.values().map(|finish| finish.digest.as_str()).collect();
+        if digests.len() > 1 && self.submission.exact() {
+            let digest = |(worker, finish): (&WorkerId, &Finish)| (worker.clone(), finish.digest.clone());
+            let digests: BTreeMap<WorkerId, String> = finishes.iter().map(digest).collect();
+            return Some(self.end(Outcome::Failed(Doom::UnequalDigests { digests })));
+        }
+        let workers = u32::try_from(finishes.len()).unwrap_or(u32::MAX);
+        Some(self.end(Outcome::Succeeded { workers, digest: first.digest.clone() }))
+    }
+
+    /// After a loss: those who stay; else joiners that hold the state; else those who are to leave, who regroup
+    /// first so that what they save is one state.
+    fn regroup(&self, group: &Group, breakage: &Breakage) -> Choice {
+        let staying = |worker: &Worker| worker.standing == Standing::Member && worker.departure.is_none();
+        let candidates = [
+            self.workers(staying),
+            self.ready().into_iter().take(self.max()).collect(),
+            self.workers(Worker::takes_part).into_iter().take(self.max()).collect(),
+        ];
+        let Some(next) = candidates.into_iter().find(|workers: &Vec<&Worker>| !workers.is_empty()) else {
+            let (job, why) = (self.job.id.clone(), breakage.why.clone());
+            return Choice::Recover { job, why, saved: false };
+        };
+        let stay: BTreeSet<WorkerId> = next.iter().map(|worker| worker.id.clone()).collect();
+        let newcomers: Vec<WorkerId> = next.iter().map(|worker| worker.id.clone()).collect();
+        let workers = rank_order(&group.members, &stay, &newcomers);
+        let alive =
+            |worker: &WorkerId| self.team.iter().any(|one| one.id == *worker && !one.is_lost() && !one.is_done());
+        let mut lost: Vec<WorkerId> =
+            group.members.iter().map(|member| member.worker.clone()).filter(|worker| !alive(worker)).collect();
+        if lost.is_empty() && !alive(&breakage.worker) {
+            lost.push(breakage.worker.clone());
+        }
+        Choice::Regroup { job: self.job.id.clone(), workers, lost, why: breakage.why.clone() }
+    }
+
+    fn stop(&self, purpose: StopPurpose) -> Choice {
+        Choice::Stop { job: self.job.id.clone(), purpose }
+    }
+
+    fn staying(&self, group: &Group) -> BTreeSet<WorkerId> {
+        let stays = |worker: &Worker| worker.departure.is_none() && group.has(&worker.id);
+        self.workers(stays).into_iter().map(|worker| worker.id.clone()).collect()
+    }
+
+    /// Members that are to leave do so at the next step boundary; ready joiners come in with the same change. A
+    /// generation that was dropped into must train first: there is no boundary to agree on before.
+    fn drain(&self, group: &Group, settled: bool) -> Option<Choice> {
+        let leaving: Vec<(WorkerId, DrainCause)> = self
+            .workers(|worker| group.has(&worker.id))
+            .into_iter()
+            .filter_map(|worker| Some((worker.id.clone(), self.drain_cause(worker.departure.as_ref()?))))
+            .collect();
+        if leaving.is_empty() || (group.immediate && !settled) {
+            return None;
+        }
+        let stay = self.staying(group);
+        let room = self.max().saturating_sub(stay.len());
+        let added: Vec<WorkerId> = self.ready().iter().take(room).map(|worker| worker.id.clone()).collect();
+        if stay.is_empty() && added.is_empty() {
+            return settled.then(|| self.stop(StopPurpose::Relocate));
+        }
+        let workers = rank_order(&group.members, &stay, &added);
+        Some(Choice::Change { job: self.job.id.clone(), workers, leaving, added })
+    }
+
+    fn drain_cause(&self, departure: &Departure) -> DrainCause {
+        match departure {
+            Departure::Notice { deadline } => DrainCause::Notice { left_ms: deadline.since_ms(self.now) },
+            Departure::Drain | Departure::OtherNumerics | Departure::GiveBack { .. } => DrainCause::Asked,
+        }
+    }
+
+    /// Ready joiners become members together: the first waits a little for those on their way.
+    fn take_in(&self, group: &Group, settled: bool) -> Option<Choice> {
+        let room = self.max().saturating_sub(group.members.len());
+        let ready = self.ready();
+        let since = ready.iter().filter_map(|worker| match worker.standing {
+            Standing::Ready { since, .. } => Some(since),
+            _ => None,
+        });
+        let first = since.min()?;
+        let coming = self.workers(|worker| {
+            worker.counts() && worker.attached() && matches!(worker.standing, Standing::Joining { .. })
+        });
+        let batched = coming.is_empty() || self.now >= first.plus_ms(self.state.settings.join_batch_ms);
+        if room == 0 || !settled || !batched {
+            return None;
+        }
+        let added: Vec<WorkerId> = ready.iter().take(room).map(|worker| worker.id.clone()).collect();
+        let workers = rank_order(&group.members, &self.staying(group), &added);
+        Some(Choice::Change { job: self.job.id.clone(), workers, leaving: Vec::new(), added })
+    }
+
+    /// A waiting worker fetches the state once the group trains; one whose donor is gone gets another.
+    fn join(&self, group: &Group) -> Option<Choice> {
+        if !group.effective {
+            return None;
+        }
+        let donors = self.workers(|worker| worker.standing == Standing::Member && worker.departure.is_none());
+        let served = |donor: &Worker| self.team.iter().filter(|worker| worker.donor() == Some(&donor.id)).count();
+        let donor = donors.iter().min_by_key(|donor| (served(donor), group.rank(&donor.id)))?;
+        let holds = |worker: &WorkerId| group.has(worker);
+        let on_their_way =
+            self.workers(|worker| matches!(worker.standing, Standing::Joining { .. } | Standing::Ready { .. }));
+        let room = self.max() > group.members.len() + on_their_way.len();
+        let wants = |worker: &&&Worker| match (&worker.standing, worker.donor()) {
+            (Standing::Waiting, _) => room,
+            (Standing::Joining { .. } | Standing::Ready { .. }, Some(donor)) => !holds(donor),
+            _ => false,
+        };
+        let worker = self.team.iter().filter(|worker| worker.counts() && worker.attached()).find(wants)?;
+        let instead_of = worker.donor().cloned();
+        Some(Choice::Join { worker: worker.id.clone(), donor: donor.id.clone(), instead_of })
+    }
+
+    fn stopping(&self, group: &Group, purpose: StopPurpose) -> Option<Choice> {
+        if self.unfinished().is_empty() {
+            let stopped = match purpose {
+                StopPurpose::Cancel => self.end(Outcome::Cancelled),
+                StopPurpose::Suspend => self.end(Outcome::Suspended),
+                StopPurpose::Relocate => {
+                    let why = group.broken.as_ref().map_or_else(String::new, |breakage| breakage.why.clone());
+                    Choice::Recover { job: self.job.id.clone(), why, saved: group.broken.is_none() }
+                }
+            };
+            return Some(self.completion().unwrap_or(stopped));
+        }
+        group.broken.as_ref().map(|breakage| self.regroup(group, breakage))
+    }
+}

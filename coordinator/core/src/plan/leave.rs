@@ -1,0 +1,58 @@
+//! Who goes home: workers that are in no group and have a reason to go, and the instances of all that are done.
+
+use super::Choice;
+use crate::decision::DismissCause;
+use crate::ids::Timestamp;
+use crate::state::{Departure, InstanceState, JobState, Standing, State, StopPurpose, Worker};
+
+/// Workers to be told that there is nothing left for them to do.
+pub(super) fn dismissals(state: &State, _now: Timestamp) -> Vec<Choice> {
+    let leaving = state.workers().filter_map(|worker| {
+        let cause = dismissal(state, worker)?;
+        Some(Choice::Dismiss { worker: worker.id.clone(), cause })
+    });
+    leaving.collect()
+}
+
+fn dismissal(state: &State, worker: &Worker) -> Option<DismissCause> {
+    if matches!(worker.standing, Standing::Done | Standing::Lost { .. }) {
+        return None;
+    }
+    let (job, _) = state.job_of(&worker.job);
+    if job.ended().is_some() {
+        return Some(DismissCause::JobEnded);
+    }
+    let stops = match &job.state {
+        JobState::Suspended { .. } => true,
+        JobState::Stopping { purpose, .. } => *purpose != StopPurpose::Relocate,
+        _ => false,
+    };
+    if worker.takes_part() {
+        return None;
+    }
+    if stops {
+        return Some(DismissCause::JobStops);
+    }
+    match worker.departure.as_ref()? {
+        Departure::Notice { .. } => Some(DismissCause::Notice),
+        Departure::Drain => Some(DismissCause::Asked),
+        Departure::OtherNumerics => Some(DismissCause::OtherNumerics),
+        Departure::GiveBack { to } => Some(DismissCause::OlderJob { job: to.clone() }),
+    }
+}
+
+/// Instances to be given back: those that are done may end by themselves, lost ones are killed at once.
+pub(super) fn terminations(state: &State, now: Timestamp) -> Vec<Choice> {
+    let ends = state.instances().filter_map(|instance| {
+        let worker = state.worker(&instance.worker)?;
+        let grace_ms = match (instance.state, &worker.standing) {
+            (InstanceState::Terminating { again }, _) if again <= now => 0,
+            (InstanceState::Terminating { .. }, _) => return None,
+            (_, Standing::Done) if worker.hello.is_some() => state.settings.exit_grace_ms,
+            (_, Standing::Done | Standing::Lost { .. }) => 0,
+            _ => return None,
+        };
+        Some(Choice::Terminate { instance: instance.id.clone(), grace_ms })
+    });
+    ends.collect()
+}

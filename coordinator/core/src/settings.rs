@@ -1,0 +1,94 @@
+//! Every bound and waiting time of the scheduler in one place. The server hands `heartbeat_ms` on to workers.
+
+/// Times are milliseconds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// How often a worker says that it is alive.
+    pub heartbeat_ms: u64,
+    /// An attached worker that missed so many heartbeats is treated as dead.
+    pub missed_heartbeats: u64,
+    /// How long the first group waits for launched workers that have not attached, from the first that has.
+    pub first_group_wait_ms: u64,
+    /// How long a joiner that is ready waits for others that are on their way.
+    pub join_batch_ms: u64,
+    /// How long a planned change waits for the one before it to take effect.
+    pub settle_ms: u64,
+    /// How long a launched worker may take to attach for the first time.
+    pub attach_ms: u64,
+    /// How long a worker whose stream broke may take to attach again while its instance is alive.
+    pub reattach_ms: u64,
+    /// Added to the missed heartbeats for a worker whose instance the provider does not list.
+    pub unlisted_extra_ms: u64,
+    /// What a worker gets to end by itself before its instance is taken.
+    pub exit_grace_ms: u64,
+    /// What a group gets to save and leave.
+    pub stop_ms: u64,
+    /// An instance that is asked to end and still runs is asked again after so long.
+    pub terminate_again_ms: u64,
+    /// First wait after a pool had no capacity; doubles with each time in a row.
+    pub backoff_first_ms: u64,
+    /// Longest such wait.
+    pub backoff_max_ms: u64,
+    /// A job whose instances die so often in a row, without a step beyond the last, fails.
+    pub crash_limit: u32,
+    /// After so many workers in a row with other numerics a job stops buying from the pool.
+    pub refusal_limit: u32,
+    /// Decisions kept for a job.
+    pub decisions_max: usize,
+    /// Newest checkpoints listed for a job.
+    pub checkpoints_max: usize,
+    /// Workers that are gone and still listed, over all jobs.
+    pub gone_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 500,
+            missed_heartbeats: 8,
+            first_group_wait_ms: 5_000,
+            join_batch_ms: 300,
+            settle_ms: 5_000,
+            attach_ms: 120_000,
+            reattach_ms: 30_000,
+            unlisted_extra_ms: 2_000,
+            exit_grace_ms: 5_000,
+            stop_ms: 120_000,
+            terminate_again_ms: 10_000,
+            backoff_first_ms: 1_000,
+            backoff_max_ms: 60_000,
+            crash_limit: 5,
+            refusal_limit: 3,
+            decisions_max: 10_000,
+            checkpoints_max: 256,
+            gone_max: 256,
+        }
+    }
+}
+
+impl Settings {
+    /// Silence of an attached worker that counts as death.
+    #[must_use]
+    pub fn silence_ms(&self) -> u64 {
+        self.heartbeat_ms.saturating_mul(self.missed_heartbeats)
+    }
+
+    /// The wait after this many failures in a row (at least 1).
+    pub(crate) fn backoff_ms(&self, failures: u32) -> u64 {
+        let doublings = failures.saturating_sub(1).min(20);
+        self.backoff_first_ms.saturating_mul(1 << doublings).min(self.backoff_max_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_off_doubles_up_to_its_bound() {
+        let settings = Settings { backoff_first_ms: 1_000, backoff_max_ms: 5_000, ..Settings::default() };
+        let waits: Vec<u64> = (1..=5).map(|n| settings.backoff_ms(n)).collect();
+        assert_eq!(waits, [1_000, 2_000, 4_000, 5_000, 5_000]);
+        assert_eq!(settings.backoff_ms(u32::MAX), 5_000);
+    }
+}

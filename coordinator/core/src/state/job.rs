@@ -1,0 +1,288 @@
+//! A job: its state as an enum that carries its data, and what is known of its progress.
+
+use crate::event::{Checkpoint, Evaluation};
+use crate::ids::{Generation, JobId, PoolName, Timestamp, WorkerId};
+use crate::state::Group;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use trainctl_jobs::{JobSpec, NumericsSpec};
+
+/// What was submitted. Never changes, so it is a record of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Submission {
+    /// Place in the queue.
+    pub(crate) order: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) spec: JobSpec,
+    pub(crate) manifest_json: String,
+}
+
+/// A job after its submission.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) state: JobState,
+    /// The newest that was handed out.
+    pub(crate) generation: Generation,
+    /// When its first step was done.
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) wish: Option<Wish>,
+    /// It can't go on; it ends with this reason at the next planning.
+    pub(crate) doom: Option<Doom>,
+    pub(crate) numerics: Option<Numerics>,
+    pub(crate) progress: JobProgress,
+    pub(crate) counters: Counters,
+    /// What members said at the end.
+    pub(crate) finishes: BTreeMap<WorkerId, Finish>,
+    /// When the first of them said so.
+    pub(crate) first_finish: Option<Timestamp>,
+    /// Workers with other numerics in a row, for each pool.
+    pub(crate) refusals: BTreeMap<PoolName, u32>,
+    /// Why it waits for capacity, said once for each change.
+    pub(crate) shortage: Option<Shortage>,
+    pub(crate) checkpoints: Vec<Checkpoint>,
+}
+
+/// Queued -> Provisioning -> Rendezvous -> Running <-> Recovering -> Succeeded | Failed | Cancelled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub(crate) enum JobState {
+    /// It has no instance.
+    Queued,
+    /// Instances were asked for, no worker has attached.
+    Provisioning,
+    /// Workers are attached, too few for a group yet.
+    Rendezvous {
+        first_attached: Timestamp,
+    },
+    /// A group was formed.
+    Running {
+        group: Group,
+    },
+    /// The group was told to save and leave. It has no members; its workers are all leaving.
+    Stopping {
+        group: Group,
+        purpose: StopPurpose,
+    },
+    /// It had a group and nobody is left who holds the state.
+    Recovering {
+        first_attached: Option<Timestamp>,
+        cause: String,
+    },
+    /// Saved and ended until a coordinator starts again.
+    Suspended {
+        at: Timestamp,
+    },
+    Succeeded {
+        at: Timestamp,
+    },
+    Failed {
+        at: Timestamp,
+        reason: String,
+    },
+    Cancelled {
+        at: Timestamp,
+    },
+}
+
+/// What becomes of a job after its group saved and left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopPurpose {
+    /// It ends.
+    Cancel,
+    /// It waits for the next start of a coordinator.
+    Suspend,
+    /// Its last holders are taken: it goes on with new ones.
+    Relocate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wish {
+    Cancel,
+    Suspend,
+}
+
+/// Why a job can't go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Doom {
+    /// A worker says that no other could do better.
+    WorkerSays {
+        /// Which.
+        worker: WorkerId,
+        /// In its words.
+        reason: String,
+    },
+    /// A pool says that launching will never work.
+    LaunchRejected {
+        /// Which pool.
+        pool: PoolName,
+        /// In its words.
+        reason: String,
+    },
+    /// Instances die again and again with no step done.
+    CrashLoop {
+        /// So many in a row.
+        deaths: u32,
+        /// The last of them.
+        last: String,
+    },
+    /// No pool of the job gives workers with the group's numerics, and none is left.
+    NoMatchingNumerics {
+        /// The group's.
+        expected: String,
+    },
+    /// Members finished with different bits.
+    UnequalDigests {
+        /// Each worker's digest.
+        digests: BTreeMap<WorkerId, String>,
+    },
+}
+
+/// The numerics that the job's state was computed with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Numerics {
+    pub(crate) fingerprint: String,
+    pub(crate) detail: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct JobProgress {
+    /// Updates applied, as last heard; falls back when the group starts again from a checkpoint.
+    pub(crate) step: u64,
+    /// Most that it ever was.
+    pub(crate) step_max: u64,
+    pub(crate) loss: Option<f64>,
+    #[serde(skip)]
+    pub(crate) samples_per_s: f64,
+    pub(crate) evaluation: Option<Evaluation>,
+    /// A digest of the state, and the step that it was taken at.
+    pub(crate) state_digest: Option<(String, u64)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    pub(crate) evictions: u32,
+    pub(crate) steps_repeated: u64,
+    /// The newest generation whose repeated steps were counted, and how many: the most that a member says.
+    pub(crate) repeated_in: (Generation, u64),
+    pub(crate) longest_pause_ms: f64,
+    /// Messages of generations that are over.
+    pub(crate) stale_messages: u64,
+    /// Deaths in a row without a step beyond the last.
+    pub(crate) deaths_in_a_row: u32,
+    /// When the last of them was counted.
+    pub(crate) last_death: Option<Timestamp>,
+    /// All that were ever made; numbers their records.
+    pub(crate) decisions: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Finish {
+    pub(crate) step: u64,
+    pub(crate) digest: String,
+}
+
+/// Why a job has fewer workers than it wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Shortage {
+    /// Its pools have too little free.
+    NoCapacity {
+        /// Workers that it lacks to start, or to be complete.
+        lacking: u32,
+        /// What its pools could give now.
+        free: u32,
+    },
+    /// Its pools are too small for it, even if nobody else used them.
+    TooSmall {
+        /// The fewest workers that it starts with.
+        min: u32,
+        /// What its pools hold in all.
+        capacity: u32,
+    },
+    /// An older job waits for the same capacity.
+    Behind {
+        /// Which.
+        job: JobId,
+    },
+}
+
+impl Submission {
+    /// Most workers that can be of use.
+    pub(crate) fn workers_max(&self) -> u32 {
+        self.spec.resources.workers.max.min(self.spec.train.logical_shards).max(1)
+    }
+
+    pub(crate) fn workers_min(&self) -> u32 {
+        self.spec.resources.workers.min.clamp(1, self.workers_max())
+    }
+
+    pub(crate) fn pools(&self) -> impl Iterator<Item = PoolName> {
+        self.spec.resources.pools.iter().map(|name| PoolName(name.clone()))
+    }
+
+    pub(crate) fn exact(&self) -> bool {
+        self.spec.train.numerics == NumericsSpec::Exact
+    }
+}
+
+impl Job {
+    pub(crate) fn new(id: JobId) -> Self {
+        Self {
+            id,
+            state: JobState::Queued,
+            generation: Generation::default(),
+            started: None,
+            wish: None,
+            doom: None,
+            numerics: None,
+            progress: JobProgress::default(),
+            counters: Counters::default(),
+            finishes: BTreeMap::new(),
+            first_finish: None,
+            refusals: BTreeMap::new(),
+            shortage: None,
+            checkpoints: Vec::new(),
+        }
+    }
+
+    pub(crate) fn group(&self) -> Option<&Group> {
+        match &self.state {
+            JobState::Running { group } | JobState::Stopping { group, .. } => Some(group),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn group_mut(&mut self) -> Option<&mut Group> {
+        match &mut self.state {
+            JobState::Running { group } | JobState::Stopping { group, .. } => Some(group),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn ended(&self) -> Option<Timestamp> {
+        match self.state {
+            JobState::Succeeded { at } | JobState::Failed { at, .. } | JobState::Cancelled { at } => Some(at),
+            _ => None,
+        }
+    }
+
+    /// It has no group and wants one.
+    pub(crate) fn groupless(&self) -> bool {
+        matches!(
+            self.state,
+            JobState::Queued | JobState::Provisioning | JobState::Rendezvous { .. } | JobState::Recovering { .. }
+        )
+    }
+
+    /// It wants instances: it is neither ended nor about to end, nor suspended.
+    pub(crate) fn hungry(&self) -> bool {
+        let stopping = matches!(&self.state, JobState::Stopping { purpose, .. } if *purpose != StopPurpose::Relocate);
+        self.ended().is_none()
+            && !stopping
+            && !matches!(self.state, JobState::Suspended { .. })
+            && self.wish.is_none()
+            && self.doom.is_none()
+            && self.finishes.is_empty()
+    }
+}

@@ -1,0 +1,53 @@
+//! Every change of a state, each a function that starts from what holds and leaves what must hold. Nothing here
+//! chooses: `observe` calls them for facts, `apply` for what was planned. Each notes what must be persisted.
+
+mod instance;
+mod job;
+mod load;
+mod pool;
+mod progress;
+mod worker;
+
+pub(crate) use job::Assignment;
+pub(crate) use load::Loaded;
+
+use crate::decision::{Decision, Reason};
+use crate::ids::{InstanceId, JobId, Timestamp, WorkerId};
+use crate::state::{Decided, Instance, Job, State, Worker};
+
+impl State {
+    /// For a change that must outlive the coordinator.
+    fn job_mut(&mut self, job: &JobId) -> &mut Job {
+        self.changes.jobs.insert(job.clone());
+        self.jobs.get_mut(job).unwrap_or_else(|| panic!("job {job} is not known"))
+    }
+
+    fn worker_mut(&mut self, worker: &WorkerId) -> &mut Worker {
+        let worker = self.workers.get_mut(worker).unwrap_or_else(|| panic!("worker {worker} is not known"));
+        self.changes.instances.insert(worker.instance.clone());
+        worker
+    }
+
+    fn instance_mut(&mut self, instance: &InstanceId) -> &mut Instance {
+        self.changes.instances.insert(instance.clone());
+        self.instances.get_mut(instance).unwrap_or_else(|| panic!("instance {instance} is not known"))
+    }
+
+    /// Adds a decision to the job's list, and drops the oldest beyond the bound.
+    pub(crate) fn decide(&mut self, now: Timestamp, job: &JobId, reason: Reason) {
+        let max = self.settings.decisions_max;
+        let entry = self.job_mut(job);
+        entry.counters.decisions += 1;
+        let number = entry.counters.decisions;
+        let decision =
+            Decision { number, at: now, generation: entry.generation, step: entry.progress.step_max, reason };
+        let list = self.decisions.entry(job.clone()).or_default();
+        list.push_back(decision);
+        self.changes.decisions.push(Decided::Added { job: job.clone(), number });
+        while list.len() > max {
+            if let Some(dropped) = list.pop_front() {
+                self.changes.decisions.push(Decided::Dropped { job: job.clone(), number: dropped.number });
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Changes of what is known of a job's progress, and its counters.
+
+use crate::event::{Checkpoint, Evaluation, Progress};
+use crate::ids::{Generation, JobId, Timestamp, WorkerId};
+use crate::state::{Doom, Finish, Instance, State};
+
+impl State {
+    /// Takes over what a worker says of the group's progress. A step beyond the last ends a row of deaths.
+    pub(crate) fn progress(&mut self, now: Timestamp, job: &JobId, progress: &Progress) {
+        let Some(entry) = self.jobs.get_mut(job) else { return };
+        if let Some(loss) = progress.loss.filter(|loss| loss.is_finite()) {
+            entry.progress.loss = Some(loss);
+        }
+        if progress.samples_per_s.is_finite() {
+            entry.progress.samples_per_s = progress.samples_per_s;
+        }
+        if let Some((digest, step)) = &progress.state_digest {
+            let newer = entry.progress.state_digest.as_ref().is_none_or(|(_, known)| step >= known);
+            if newer {
+                entry.progress.state_digest = Some((digest.clone(), *step));
+            }
+        }
+        if let Some(step) = progress.step {
+            self.reached(now, job, step);
+        }
+    }
+
+    /// So many updates are applied.
+    pub(crate) fn reached(&mut self, now: Timestamp, job: &JobId, step: u64) {
+        let Some(entry) = self.jobs.get_mut(job) else { return };
+        entry.progress.step = entry.progress.step.max(step);
+        if step <= entry.progress.step_max {
+            return;
+        }
+        entry.progress.step_max = step;
+        let first = entry.started.is_none();
+        if first || entry.counters.deaths_in_a_row > 0 {
+            let entry = self.job_mut(job);
+            entry.started.get_or_insert(now);
+            entry.counters.deaths_in_a_row = 0;
+            entry.counters.last_death = None;
+        }
+    }
+
+    /// The group goes on from here, perhaps behind where it was.
+    pub(crate) fn fell_back_to(&mut self, job: &JobId, step: u64) {
+        self.job_mut(job).progress.step = step;
+    }
+
+    /// Counts what a change of generation cost: the most that any member says.
+    pub(crate) fn count_change(&mut self, job: &JobId, generation: Generation, pause_ms: f64, repeated: u64) {
+        let counters = &mut self.job_mut(job).counters;
+        counters.longest_pause_ms = counters.longest_pause_ms.max(pause_ms);
+        let (newest, counted) = counters.repeated_in;
+        if generation > newest {
+            counters.steps_repeated += repeated;
+            counters.repeated_in = (generation, repeated);
+        } else if generation == newest && repeated > counted {
+            counters.steps_repeated += repeated - counted;
+            counters.repeated_in = (generation, repeated);
+        }
+    }
+
+    pub(crate) fn evaluated(&mut self, job: &JobId, evaluation: Evaluation) {
+        let known = &mut self.job_mut(job).progress.evaluation;
+        if known.as_ref().is_none_or(|known| evaluation.step >= known.step) {
+            *known = Some(evaluation);
+        }
+    }
+
+    pub(crate) fn checkpoint(&mut self, job: &JobId, checkpoint: Checkpoint) {
+        let max = self.settings.checkpoints_max;
+        let list = &mut self.job_mut(job).checkpoints;
+        list.retain(|known| known.step != checkpoint.step);
+        list.push(checkpoint);
+        list.sort_by_key(|checkpoint| checkpoint.step);
+        let surplus = list.len().saturating_sub(max);
+        list.drain(..surplus);
+    }
+
+    pub(crate) fn finished(&mut self, now: Timestamp, job: &JobId, worker: &WorkerId, finish: Finish) {
+        let job = self.job_mut(job);
+        job.progress.state_digest = Some((finish.digest.clone(), finish.step));
+        job.finishes.insert(worker.clone(), finish);
+        job.first_finish.get_or_insert(now);
+    }
+
+    pub(crate) fn count_stale(&mut self, job: &JobId) {
+        if let Some(job) = self.jobs.get_mut(job) {
+            job.counters.stale_messages += 1;
+        }
+    }
+
+    /// An instance of the job was taken by its pool or killed from outside.
+    pub(crate) fn count_eviction(&mut self, job: &JobId) {
+        self.job_mut(job).counters.evictions += 1;
+    }
+
+    /// An instance died by itself; too many in a row doom the job. Those that were at work together when one died
+    /// count once: a blow to all of them is one.
+    pub(crate) fn count_death(&mut self, now: Timestamp, instance: &Instance, last: String) {
+        let limit = self.settings.crash_limit;
+        let counters = &mut self.job_mut(&instance.job).counters;
+        if counters.last_death.is_some_and(|death| instance.launched < death) {
+            return;
+        }
+        counters.last_death = Some(now);
+        counters.deaths_in_a_row += 1;
+        let deaths = counters.deaths_in_a_row;
+        if deaths >= limit {
+            self.doom(&instance.job, Doom::CrashLoop { deaths, last });
+        }
+    }
+}

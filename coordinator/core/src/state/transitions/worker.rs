@@ -1,0 +1,78 @@
+//! Changes of a worker's link and standing.
+
+use crate::event::Progress;
+use crate::ids::{JobId, Timestamp, WorkerId};
+use crate::state::{Departure, Hello, JobState, Link, LossCause, Standing, State};
+
+impl State {
+    pub(crate) fn attach(&mut self, now: Timestamp, worker: &WorkerId, hello: Hello) {
+        let entry = self.worker_mut(worker);
+        entry.link = Link::Attached { heard: now };
+        entry.hello = Some(hello);
+    }
+
+    /// Whether it is one that the records named and that is heard of for the first time since.
+    pub(crate) fn adopt(&mut self, worker: &WorkerId) -> bool {
+        self.to_adopt.remove(worker)
+    }
+
+    pub(crate) fn detach(&mut self, now: Timestamp, worker: &WorkerId) {
+        let entry = self.worker_mut(worker);
+        if entry.attached() {
+            entry.link = Link::Detached { since: now };
+        }
+    }
+
+    /// It is alive. Not persisted: it says so again soon.
+    pub(crate) fn heard(&mut self, now: Timestamp, worker: &WorkerId, progress: Progress) {
+        if let Some(entry) = self.workers.get_mut(worker) {
+            if entry.attached() {
+                entry.link = Link::Attached { heard: now };
+            }
+            entry.progress = Some(progress);
+        }
+    }
+
+    pub(crate) fn stand(&mut self, worker: &WorkerId, standing: Standing) {
+        self.worker_mut(worker).standing = standing;
+    }
+
+    pub(crate) fn depart(&mut self, worker: &WorkerId, departure: Departure) {
+        self.worker_mut(worker).departure = Some(departure);
+    }
+
+    pub(crate) fn note_failure(&mut self, worker: &WorkerId, reason: String) {
+        self.worker_mut(worker).failure = Some(reason);
+    }
+
+    pub(crate) fn note_last_lines(&mut self, worker: &WorkerId, lines: String) {
+        self.worker_mut(worker).last_lines = Some(lines);
+    }
+
+    /// Treats it as dead: its group breaks if it needs it, its instance is taken by the next planning.
+    pub(crate) fn lose(&mut self, worker: &WorkerId, cause: LossCause) {
+        let entry = self.worker_mut(worker);
+        if matches!(entry.standing, Standing::Lost { .. } | Standing::Done) {
+            return;
+        }
+        let why = cause.words(worker);
+        let before = std::mem::replace(&mut entry.standing, Standing::Lost { cause });
+        let job = entry.job.clone();
+        self.break_if_needed(&job, worker, &before, why);
+    }
+
+    /// A member is always needed. One that leaves is needed until the generation without it took effect; an
+    /// immediate generation does not wait for it.
+    pub(super) fn break_if_needed(&mut self, job: &JobId, worker: &WorkerId, before: &Standing, why: String) {
+        let needed = match (before, self.jobs.get(job).map(|job| &job.state)) {
+            (Standing::Member, Some(JobState::Running { .. } | JobState::Stopping { .. })) => true,
+            (Standing::Leaving { .. }, Some(JobState::Running { group } | JobState::Stopping { group, .. })) => {
+                !group.effective && !group.immediate
+            }
+            _ => false,
+        };
+        if needed {
+            self.break_group(job, worker, why);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! How facts are put into words: counts, lists, spans of time, and what happened to workers, jobs and capacity.
+
+use crate::event::DownCause;
+use crate::ids::WorkerId;
+use crate::state::{Doom, LossCause, Shortage};
+use std::fmt::Display;
+
+/// `1 worker`, `3 workers`.
+pub(crate) fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// `w1`, `w1 and w2`, `w1, w2 and w3`.
+pub(crate) fn list<T: Display>(items: &[T]) -> String {
+    match items {
+        [] => "nobody".to_owned(),
+        [only] => only.to_string(),
+        [first @ .., last] => {
+            let first: Vec<String> = first.iter().map(ToString::to_string).collect();
+            format!("{} and {last}", first.join(", "))
+        }
+    }
+}
+
+/// `250 ms`, `1.5 s`, `12 s`, `2 min`.
+pub(crate) fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..10_000 if ms % 1_000 >= 100 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        1_000..120_000 => format!("{} s", ms / 1_000),
+        _ => format!("{} min", ms / 60_000),
+    }
+}
+
+impl LossCause {
+    pub(crate) fn words(&self, worker: &WorkerId) -> String {
+        match self {
+            Self::PeerLost { by, detail } => format!("{by} lost its connection to {worker} ({detail})"),
+            Self::Silent { ms } => format!("nothing was heard from {worker} for {}", duration(*ms)),
+            Self::NeverAttached { ms } => format!("{worker} did not attach within {} of its launch", duration(*ms)),
+            Self::NotBack { ms } => {
+                format!("the stream of {worker} broke and it did not come back within {}", duration(*ms))
+            }
+            Self::Failed { reason } => format!("{worker} says that it can't go on: {reason}"),
+            Self::StateGone => format!("{worker} came back without the state that it held"),
+            Self::LeftUnasked => format!("{worker} left without having been asked to"),
+            Self::StopTimedOut { ms } => format!("{worker} did not come to its end within {}", duration(*ms)),
+            Self::Down(cause) => format!("{worker} {}", cause.words()),
+        }
+    }
+}
+
+impl DownCause {
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Exited(status) => format!("exited with status {status}"),
+            Self::Killed(signal) => format!("was killed by signal {signal}"),
+            Self::Evicted => "was taken by its pool".to_owned(),
+            Self::Terminated => "was ended by the coordinator".to_owned(),
+            Self::Vanished => "was not there any more".to_owned(),
+        }
+    }
+}
+
+impl Shortage {
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::NoCapacity { lacking, free: 0 } => {
+                format!("it lacks {} and its pools have nothing free", count(*lacking as usize, "worker"))
+            }
+            Self::NoCapacity { lacking, free } => {
+                format!("it lacks {} to start and its pools have {free} free", count(*lacking as usize, "worker"))
+            }
+            Self::TooSmall { min, capacity } => {
+                format!("it starts with {} and its pools hold {capacity} in all", count(*min as usize, "worker"))
+            }
+            Self::Behind { job } => format!("{job} was submitted earlier and waits for the same pools"),
+        }
+    }
+}
+
+impl Doom {
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::WorkerSays { worker, reason } => format!("{worker} says that no worker can do it: {reason}"),
+            Self::LaunchRejected { pool, reason } => format!("{pool} can't start workers: {reason}"),
+            Self::CrashLoop { deaths, last } => {
+                format!("its instances died {deaths} times in a row with no step done; the last: {last}")
+            }
+            Self::NoMatchingNumerics { expected } => {
+                format!("no pool of the job gives workers with its numerics, \"{expected}\"")
+            }
+            Self::UnequalDigests { digests } => {
+                let each: Vec<String> = digests.iter().map(|(worker, digest)| format!("{worker} {digest}")).collect();
+                format!("its workers finished with different states: {}", each.join(", "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_lists_and_spans_read_well() {
+        assert_eq!(count(1, "worker"), "1 worker");
+        assert_eq!(count(0, "worker"), "0 workers");
+        assert_eq!(list(&["w1", "w2", "w3"]), "w1, w2 and w3");
+        assert_eq!(list(&["w1"]), "w1");
+        assert_eq!([250, 1_000, 1_500, 12_345, 120_000].map(duration), ["250 ms", "1 s", "1.5 s", "12 s", "2 min"]);
+    }
+}

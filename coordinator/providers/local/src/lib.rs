@@ -1,0 +1,16 @@
+//! Workers as processes of this machine, in pools that behave like a cloud's: they hold so many, give notice, take
+//! instances away, and replay traces of real spot fleets. What to launch and where is decided elsewhere; this crate
+//! does it and tells what became of it, as [`coordinator_core::Event`]s.
+
+mod capacity;
+mod pools;
+mod process;
+mod procfs;
+mod provider;
+mod replay;
+mod trace;
+
+pub use pools::{PoolConfig, PoolsErrors, PoolsProblem, TraceConfig, default_pools, load_pools, parse_pools};
+pub use process::DEFAULT_PROGRAM;
+pub use provider::{LaunchRequest, LocalConfig, LocalProvider, PoolView, StartError, UnknownPool};
+pub use trace::{NodeChange, Trace, TraceError, TraceStep};

@@ -1,0 +1,242 @@
+//! The driver: one task that owns the scheduler. It takes events from a bounded queue, one after the other; for each it
+//! commits all records in one batch, and only then does the rest. What comes of that returns as further events.
+
+mod handle;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use handle::DriverHandle;
+pub(crate) use session::{Attachment, SessionId};
+
+use crate::clock::Clock;
+use crate::convert::{self, JobInputs};
+use crate::logs;
+use crate::records::{self, Secret};
+use crate::store::{Store, StoreError};
+use coordinator_core::{Action, Core, DownCause, Event, JobId, Record, Rejection, ToWorker, WorkerId};
+use coordinator_local::{LaunchRequest, LocalProvider};
+use handle::Input;
+use session::Sessions;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// What the driver starts with.
+pub(crate) struct Parts {
+    pub(crate) core: Core,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) provider: Arc<LocalProvider>,
+    pub(crate) provider_events: mpsc::UnboundedReceiver<Event>,
+    pub(crate) secrets: BTreeMap<JobId, Secret>,
+    pub(crate) clock: Clock,
+    pub(crate) logs: PathBuf,
+    pub(crate) orphan_s: u32,
+}
+
+/// The driver can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The store does not keep what it is given: going on would be to act on what may be forgotten.
+    #[error("commit the records of an event")]
+    Store(#[from] StoreError),
+    /// The thread that writes the store is gone.
+    #[error("wait for the store")]
+    Thread(#[source] tokio::task::JoinError),
+}
+
+/// The task's own state.
+pub(crate) struct Driver {
+    parts: Parts,
+    inputs: mpsc::Receiver<Input>,
+    sessions: Sessions,
+    /// Follow from what was just done, and come before anything from outside.
+    pending: VecDeque<Event>,
+    revision: watch::Sender<u64>,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> (Self, DriverHandle) {
+        let (handle, inputs, revision) = handle::queue();
+        let driver = Self { parts, inputs, sessions: Sessions::default(), pending: VecDeque::new(), revision };
+        (driver, handle)
+    }
+
+    /// Runs until it is closed. What the provider has said by the start comes first, what it has said by the end is
+    /// still taken in.
+    pub(crate) async fn run(mut self) -> Result<(), DriverError> {
+        self.drain().await?;
+        loop {
+            while let Some(event) = self.pending.pop_front() {
+                self.take(event).await?;
+            }
+            let deadline = self.parts.core.next_deadline().map(|at| self.parts.clock.instant(at));
+            let tick = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(event) = self.parts.provider_events.recv() => self.provider_event(event).await?,
+                input = self.inputs.recv() => match input {
+                    None | Some(Input::Close) => return self.drain().await,
+                    Some(input) => self.input(input).await?,
+                },
+                () = tick => self.take(Event::Tick).await?,
+            }
+        }
+    }
+
+    /// What the provider has said so far.
+    async fn drain(&mut self) -> Result<(), DriverError> {
+        while let Ok(event) = self.parts.provider_events.try_recv() {
+            self.provider_event(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn input(&mut self, input: Input) -> Result<(), DriverError> {
+        match input {
+            // Whoever asked may have gone away meanwhile; what was asked is done all the same.
+            Input::Event { event, answer } => {
+                let _ = answer.send(self.take_with(event, Vec::new()).await?);
+            }
+            Input::Submit { event, job, answer } => {
+                let _ = answer.send(self.submit(event, job).await?);
+            }
+            Input::Attach { attachment, answer } => {
+                if let Some(rejection) = self.impostor(&attachment) {
+                    let _ = answer.send(Err(rejection));
+                    return Ok(());
+                }
+                let (worker, event) = (attachment.worker.clone(), attachment.event.clone());
+                // Open before the event: the welcome that it leads to goes through it.
+                let session = self.sessions.open(*attachment);
+                let outcome = self.take_with(event, Vec::new()).await?;
+                if outcome.is_err() {
+                    self.sessions.close(session, &worker);
+                }
+                let _ = answer.send(outcome.map(|()| session));
+            }
+            Input::FromWorker { session, worker, event } => {
+                if self.sessions.is_current(session, &worker) {
+                    self.take(event).await?;
+                }
+            }
+            Input::Detach { session, worker } => {
+                if self.sessions.close(session, &worker) {
+                    self.take(Event::WorkerDetached { worker }).await?;
+                }
+            }
+            Input::Read(look) => look(&self.parts.core),
+            Input::Close => {}
+        }
+        Ok(())
+    }
+
+    /// One who says that it is another worker than its instance's: it must not get that one's session.
+    fn impostor(&self, attachment: &Attachment) -> Option<Rejection> {
+        let Attachment { worker, instance, .. } = attachment;
+        match self.parts.core.instances().into_iter().find(|view| view.instance == *instance) {
+            Some(view) if view.worker != *worker => Some(Rejection::WrongWorker {
+                instance: instance.clone(),
+                expected: view.worker,
+                found: worker.clone(),
+            }),
+            None if self.sessions.is_open(worker) => Some(Rejection::UnknownInstance(instance.clone())),
+            _ => None,
+        }
+    }
+
+    async fn submit(&mut self, event: Event, job: JobId) -> Result<Result<(), Rejection>, DriverError> {
+        if self.parts.core.job(&job).is_some() {
+            return Ok(Err(Rejection::JobExists(job)));
+        }
+        let secret: Secret = rand::random();
+        // Before the event: workers may be launched, and attach, as soon as it is taken in.
+        self.parts.secrets.insert(job.clone(), secret);
+        self.take_with(event, vec![records::secret(&job, &secret)]).await
+    }
+
+    async fn provider_event(&mut self, event: Event) -> Result<(), DriverError> {
+        if let Event::InstanceDown { instance, cause: DownCause::Exited(1..) | DownCause::Killed(_) } = &event {
+            let died = self.parts.core.instances().into_iter().find(|view| view.instance == *instance);
+            if let Some(view) = died {
+                let path = logs::path(&self.parts.logs, &view.job, &view.worker);
+                if let Some(lines) = logs::last_lines(path).await {
+                    self.take(Event::WorkerLogged { worker: view.worker, lines }).await?;
+                }
+            }
+        }
+        self.take(event).await
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), DriverError> {
+        self.take_with(event, Vec::new()).await?.unwrap_or_else(|rejection| {
+            // Counted by the scheduler; late and stray messages are part of its life.
+            tracing::debug!(%rejection, "an event was refused");
+        });
+        Ok(())
+    }
+
+    /// One event: decided, persisted together with `batch`, then acted on.
+    async fn take_with(&mut self, event: Event, mut batch: Vec<Record>) -> Result<Result<(), Rejection>, DriverError> {
+        let mut actions = Vec::new();
+        let outcome = self.parts.core.handle(self.parts.clock.now(), event, &mut actions);
+        if cfg!(debug_assertions) {
+            self.parts.core.check_invariants();
+        }
+        let mut effects = Vec::with_capacity(actions.len());
+        for action in actions {
+            match action {
+                Action::Persist(record) => batch.push(record),
+                effect => effects.push(effect),
+            }
+        }
+        if !batch.is_empty() {
+            let store = Arc::clone(&self.parts.store);
+            tokio::task::spawn_blocking(move || store.commit(&batch)).await.map_err(DriverError::Thread)??;
+        }
+        for effect in effects {
+            self.perform(effect);
+        }
+        self.revision.send_modify(|revision| *revision += 1);
+        Ok(outcome)
+    }
+
+    fn perform(&mut self, effect: Action) {
+        let provider = &self.parts.provider;
+        match effect {
+            Action::Persist(record) => unreachable!("{} is committed before the effects", record.key),
+            Action::Launch { instance, worker, pool, job } => {
+                provider.launch(&LaunchRequest { instance, worker, pool, job });
+            }
+            Action::Terminate { instance, grace_ms } => provider.terminate(&instance, Duration::from_millis(grace_ms)),
+            Action::Evict { instance, notice_ms } => provider.evict(&instance, Duration::from_millis(notice_ms)),
+            Action::Send { worker, message } => self.tell(worker, message),
+        }
+    }
+
+    fn tell(&mut self, worker: WorkerId, message: ToWorker) {
+        let inputs = |job: &JobId| {
+            Some(JobInputs {
+                spec_json: serde_json::to_string(self.parts.core.spec(job)?).ok()?,
+                manifest_json: self.parts.core.manifest_json(job)?.to_owned(),
+                secret: *self.parts.secrets.get(job)?,
+                heartbeat_ms: self.parts.core.settings().heartbeat_ms,
+                orphan_s: self.parts.orphan_s,
+            })
+        };
+        let Some(message) = convert::message(message, inputs) else {
+            tracing::error!(%worker, "a worker of a job whose spec or secret is not in the store can't be welcomed");
+            return;
+        };
+        if self.sessions.tell(&worker, message) == session::Told::CutOff {
+            tracing::info!(%worker, "a worker does not read what it is told; its stream is closed, it attaches again");
+            self.pending.push_back(Event::WorkerDetached { worker });
+        }
+    }
+}

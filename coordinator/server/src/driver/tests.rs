@@ -1,0 +1,153 @@
+//! The driver over a store in memory: records come before effects, and without records there are no effects.
+
+use super::*;
+use crate::refusal::Refusal;
+use crate::store::MemoryStore;
+use coordinator_core::{PoolName, Settings};
+use coordinator_local::LocalConfig;
+use std::sync::Mutex;
+
+/// Notes at each commit what it held and how many processes ran; refuses after so many.
+struct Watching {
+    inner: MemoryStore,
+    seen: Mutex<Vec<(Vec<String>, usize)>>,
+    provider: Mutex<Option<Arc<LocalProvider>>>,
+    refuse_after: usize,
+}
+
+impl Store for Watching {
+    fn with_prefix(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.inner.with_prefix(prefix)
+    }
+
+    fn commit(&self, batch: &[Record]) -> Result<(), StoreError> {
+        let mut seen = self.seen.lock().expect("lock");
+        if seen.len() >= self.refuse_after {
+            return Err(StoreError::Write { path: PathBuf::from("db"), source: "no space left on device".into() });
+        }
+        let running = self.provider.lock().expect("lock").as_ref().map_or(0, |provider| provider.running());
+        seen.push((batch.iter().map(|record| record.key.clone()).collect(), running));
+        self.inner.commit(batch)
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    store: Arc<Watching>,
+    provider: Arc<LocalProvider>,
+    handle: DriverHandle,
+    task: tokio::task::JoinHandle<Result<(), DriverError>>,
+}
+
+fn bench(refuse_after: usize) -> Bench {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let (provider, provider_events) = LocalProvider::start(LocalConfig {
+        cluster: folder.path().display().to_string(),
+        program: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/workers/stands.sh"),
+        coordinator_file: folder.path().join("coordinator.json"),
+        logs: folder.path().join("logs"),
+        token: Box::new(|_| "token".to_owned()),
+        pools: coordinator_local::default_pools(),
+        running_for: BTreeMap::new(),
+    })
+    .expect("start the provider");
+    let provider = Arc::new(provider);
+    let store = Arc::new(Watching {
+        inner: MemoryStore::default(),
+        seen: Mutex::default(),
+        provider: Mutex::new(Some(Arc::clone(&provider))),
+        refuse_after,
+    });
+    let (driver, handle) = Driver::new(Parts {
+        core: Core::new(Settings::default()),
+        store: store.clone(),
+        provider: Arc::clone(&provider),
+        provider_events,
+        secrets: BTreeMap::new(),
+        clock: Clock::start(),
+        logs: folder.path().join("logs"),
+        orphan_s: 60,
+    });
+    Bench { folder, store, provider, handle, task: tokio::spawn(driver.run()) }
+}
+
+fn submission() -> (JobId, Event) {
+    let text = format!(
+        "name = 'digits'\n[data]\nmanifest = '/m.json'\ndigest = 'blake3:{}'\n[model]\nkind = 'mlp'\nhidden = [4]\n\
+         [train]\nsteps = 9\nglobal_batch = 8\nlogical_shards = 8\n[resources]\nworkers = {{ min = 1, max = 2 }}\n",
+        "0".repeat(64)
+    );
+    let spec = trainctl_jobs::parse(&text, "job.toml").expect("a good job");
+    let job = JobId::from("digits");
+    (job.clone(), Event::JobSubmitted { job, spec: Box::new(spec), manifest_json: "{}".to_owned() })
+}
+
+#[tokio::test]
+async fn all_records_of_an_event_are_committed_in_one_batch_before_anything_is_done() {
+    let bench = bench(usize::MAX);
+    let (job, event) = submission();
+    bench.handle.submit(job.clone(), event).await.expect("submit");
+    assert_eq!(bench.provider.running(), 2);
+    let seen = bench.store.seen.lock().expect("lock").clone();
+    let with_spec: Vec<_> = seen.iter().filter(|(keys, _)| keys.contains(&"spec/digits".to_owned())).collect();
+    let [(keys, running)] = with_spec[..] else { panic!("expected one batch with the spec: {seen:?}") };
+    assert_eq!(*running, 0, "something was started before it was written down");
+    for key in ["server/secret/digits", "job/digits", "instance/i1", "instance/i2"] {
+        assert!(keys.contains(&key.to_owned()), "{key} is not in {keys:?}");
+    }
+
+    let (_, again) = submission();
+    let refused = bench.handle.submit(job, again).await.expect_err("the name is taken");
+    assert!(matches!(refused, Refusal::Rejected(Rejection::JobExists(_))));
+    let secrets = bench.store.with_prefix("server/secret/").expect("read");
+    assert_eq!(secrets.len(), 1);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn what_can_not_be_written_down_is_not_done_and_ends_the_driver() {
+    // The pools are written down, the submission is not.
+    let bench = bench(2);
+    let capacity = |core: &Core| core.pools().iter().map(|pool| pool.spec.capacity).sum::<u32>();
+    assert_eq!(bench.handle.read(capacity).await.expect("an answer"), 16);
+    let (job, event) = submission();
+    let refused = bench.handle.submit(job, event).await.expect_err("no store");
+    assert!(matches!(refused, Refusal::Stopping));
+    assert_eq!(bench.provider.running(), 0);
+    let ended = bench.task.await.expect("no panic");
+    assert!(matches!(ended, Err(DriverError::Store(StoreError::Write { .. }))), "{ended:?}");
+    let late = bench.handle.request(Event::CancelRequested { job: JobId::from("digits") }).await;
+    assert!(matches!(late, Err(Refusal::Stopping)));
+}
+
+#[tokio::test]
+async fn a_pool_that_changes_is_known_before_the_next_question() {
+    let bench = bench(usize::MAX);
+    let spot = PoolName::from("local-spot");
+    bench.provider.set_capacity(&spot, 3).expect("the pool is there");
+    let mut revision = bench.handle.revision();
+    loop {
+        let name = spot.clone();
+        let known =
+            move |core: &Core| core.pools().iter().any(|pool| pool.spec.name == name && pool.spec.capacity == 3);
+        if bench.handle.read(known).await.expect("an answer") {
+            break;
+        }
+        revision.changed().await.expect("the driver lives");
+    }
+    bench.end().await;
+}
+
+impl Bench {
+    async fn end(self) {
+        self.handle.close().await;
+        self.task.await.expect("no panic").expect("a clean end");
+        self.provider.stop(Duration::ZERO).await;
+        self.store.provider.lock().expect("lock").take();
+        drop(self.folder);
+    }
+}

@@ -1,0 +1,81 @@
+//! What must be there before a coordinator can start, in the order in which its lack is best told: its home, its pools, its
+//! port, its store. All of it blocks.
+
+use crate::clock::Clock;
+use crate::home::{Home, hex};
+use crate::records::{self, Secret};
+use crate::serve::{Options, ServeError};
+use crate::store::{FAIL_AT_VARIABLE, FailAt, SledStore, Store};
+use coordinator_core::{Core, JobId, PoolName, Record};
+use coordinator_local::PoolConfig;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// All that was opened and read.
+pub(crate) struct Prepared {
+    pub(crate) home: Home,
+    pub(crate) token: String,
+    pub(crate) listener: TcpListener,
+    pub(crate) local: SocketAddr,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) core: Core,
+    pub(crate) cluster: String,
+    pub(crate) secrets: BTreeMap<JobId, Secret>,
+    pub(crate) pools: Vec<PoolConfig>,
+    pub(crate) running_for: BTreeMap<PoolName, Duration>,
+}
+
+pub(crate) fn prepare(options: Options, clock: Clock) -> Result<Prepared, ServeError> {
+    let home = Home::enter(&options.home)?;
+    let token = home.token()?;
+    let pools = match &options.pools_file {
+        Some(path) => coordinator_local::load_pools(path)?,
+        None => coordinator_local::default_pools(),
+    };
+    let (listener, local) = listen(options.listen)?;
+    let store = open_store(&home.store())?;
+    let loaded = records::load(store.as_ref())??;
+
+    let (running_for, mut first) = loaded.traces(&pools, clock.now());
+    let cluster = loaded.cluster.unwrap_or_else(|| new_cluster(&mut first));
+    if !first.is_empty() {
+        store.commit(&first)?;
+    }
+    let core = Core::load(options.settings, loaded.core, clock.now())?;
+    Ok(Prepared { home, token, listener, local, store, core, cluster, secrets: loaded.secrets, pools, running_for })
+}
+
+fn new_cluster(first: &mut Vec<Record>) -> String {
+    let cluster = format!("c{}", hex(&rand::random::<[u8; 8]>()));
+    first.push(records::cluster(&cluster));
+    cluster
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => ServeError::PortTaken { address },
+        _ => ServeError::Listen { address, source },
+    };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    if !local.ip().is_loopback() {
+        tracing::warn!(%local, "calls from other machines are not encrypted: tokens and data can be read on the way");
+    }
+    Ok((listener, local))
+}
+
+fn open_store(path: &Path) -> Result<Arc<dyn Store>, ServeError> {
+    let store = SledStore::open(path)?;
+    match std::env::var(FAIL_AT_VARIABLE) {
+        Err(_) => Ok(Arc::new(store)),
+        Ok(text) => match text.parse() {
+            Ok(at) if at > 0 => Ok(Arc::new(FailAt::new(store, at))),
+            _ => Err(ServeError::FailAt { found: text }),
+        },
+    }
+}

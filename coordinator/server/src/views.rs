@@ -1,0 +1,109 @@
+//! What people see: the scheduler's views as messages of the wire.
+
+use coordinator_core::{Checkpoint, Core, Decision, Evaluation, JobId, JobView, WorkerView};
+use trainctl_proto::v1;
+
+/// All of a job but its spec.
+pub(crate) fn job(core: &Core, view: JobView) -> v1::JobStatus {
+    let spec = core.spec(&view.job);
+    let (state_digest, state_digest_step) = view.state_digest.unwrap_or_default();
+    v1::JobStatus {
+        state: view.state.to_owned(),
+        step: view.step,
+        steps: view.steps,
+        world_size: view.world_size,
+        generation: view.generation.0,
+        loss: view.loss,
+        eval: view.evaluation.as_ref().map(evaluation),
+        state_digest,
+        state_digest_step,
+        evictions: view.evictions,
+        steps_repeated: view.steps_repeated,
+        longest_pause_ms: view.longest_pause_ms,
+        checkpoints: view.checkpoints.into_iter().map(checkpoint).collect(),
+        submitted_ms: view.submitted.0,
+        started_ms: view.started.unwrap_or_default().0,
+        ended_ms: view.ended.unwrap_or_default().0,
+        reason: view.reason,
+        samples_per_s: view.samples_per_s,
+        workers_min: view.workers_min,
+        workers_max: view.workers_max,
+        checkpoint_root: spec.and_then(|spec| spec.checkpoint.root.clone()).unwrap_or_default(),
+        data_digest: spec.map(|spec| spec.data.digest.clone()).unwrap_or_default(),
+        spec_json: String::new(),
+        eta_s: view.eta_s.unwrap_or_default(),
+        fingerprint: view.fingerprint.map(|(digest, _)| digest).unwrap_or_default(),
+        job: view.job.0,
+    }
+}
+
+/// A job with its spec. `None`: it is not known.
+pub(crate) fn job_with_spec(core: &Core, id: &JobId) -> Option<v1::JobStatus> {
+    let status = job(core, core.job(id)?);
+    let spec_json = core.spec(id).and_then(|spec| serde_json::to_string(spec).ok()).unwrap_or_default();
+    Some(v1::JobStatus { spec_json, ..status })
+}
+
+pub(crate) fn worker(view: WorkerView) -> v1::WorkerStatus {
+    let (first_shard, end_shard) = view.shards.unwrap_or_default();
+    v1::WorkerStatus {
+        worker: view.worker.0,
+        job: view.job.0,
+        pool: view.pool.0,
+        instance: view.instance.0,
+        state: view.state.to_owned(),
+        rank: view.rank.unwrap_or_default(),
+        has_rank: view.rank.is_some(),
+        first_shard,
+        end_shard,
+        generation: view.generation.0,
+        step: view.progress.and_then(|progress| progress.step).unwrap_or_default(),
+        pid: view.pid.unwrap_or_default(),
+        address: view.address,
+        launched_ms: view.launched.0,
+        fingerprint: view.fingerprint,
+        notice_deadline_ms: view.notice_deadline.unwrap_or_default().0,
+    }
+}
+
+/// A pool as its provider runs it, with the evictions that outlive a restart.
+pub(crate) fn pool(core: &Core, view: coordinator_local::PoolView) -> v1::PoolStatus {
+    let known = core.pools().into_iter().find(|pool| pool.spec.name == view.spec.name);
+    v1::PoolStatus {
+        pool: view.spec.name.0,
+        kind: "local".to_owned(),
+        spot: view.spec.spot,
+        capacity: view.spec.capacity,
+        in_use: view.in_use,
+        notice_ms: view.spec.notice_ms,
+        evictions: known.map_or(0, |pool| pool.evictions),
+        note: view.note,
+    }
+}
+
+pub(crate) fn decision(decision: &Decision) -> v1::Decision {
+    v1::Decision {
+        at_ms: decision.at.0,
+        generation: decision.generation.0,
+        step: decision.step,
+        kind: decision.kind().to_owned(),
+        what: decision.what(),
+        why: decision.why(),
+    }
+}
+
+fn evaluation(evaluation: &Evaluation) -> v1::Evaluation {
+    v1::Evaluation { step: evaluation.step, loss: evaluation.loss, accuracy: evaluation.accuracy }
+}
+
+fn checkpoint(checkpoint: Checkpoint) -> v1::Checkpoint {
+    v1::Checkpoint {
+        step: checkpoint.step,
+        bytes: checkpoint.bytes,
+        seconds: checkpoint.seconds,
+        stall_ms: checkpoint.stall_ms,
+        why: checkpoint.why,
+        state_digest: checkpoint.state_digest,
+        committed_ms: checkpoint.committed.0,
+    }
+}

@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "error: the disk is on fire"
+exit 3

@@ -1,0 +1,218 @@
+//! `data pin|show|verify`: data sets as jobs name them, a manifest and its digest.
+
+use crate::cli::Session;
+use crate::failure::{Class, Failure, chain};
+use crate::format;
+use crate::printer::Printer;
+use crate::table::{self, Rows, Tone, plain, toned};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use trainctl_data::{
+    Column, DataError, Finding, Format, Manifest, ObjectReport, PinOptions, Scale, Shape, Summary, TargetKind,
+    manifest_digest,
+};
+
+/// Arguments of `data`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  trainctl data pin data/digits.csv.gz -o digits.manifest.json --scale 1/16\n  \
+                        trainctl data verify digits.manifest.json")]
+pub(crate) struct DataArgs {
+    #[command(subcommand)]
+    command: DataCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum DataCommand {
+    /// Read a data set once and write down what it is; prints what to put into the job
+    Pin(PinArgs),
+    /// Say what a manifest pins
+    #[command(after_help = "Example:\n  trainctl data show digits.manifest.json")]
+    Show {
+        /// The manifest
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+    },
+    /// Read all objects of a manifest and say which are not as they were pinned
+    #[command(after_help = "Example:\n  trainctl data verify digits.manifest.json")]
+    Verify {
+        /// The manifest
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+    },
+}
+
+/// Arguments of `data pin`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  trainctl data pin data/digits.csv.gz -o digits.manifest.json --scale 1/16\n  \
+                        trainctl data pin data/mnist10k --shape 1x28x28")]
+struct PinArgs {
+    /// A file or folder, as a path or file:///path
+    #[arg(value_name = "URI")]
+    uri: String,
+    /// Where to write the manifest [default: NAME.manifest.json]
+    #[arg(short = 'o', long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// What to call the data set [default: from the file or folder]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// csv, idx, parquet or text [default: from the files' names]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// Column to learn, by name or counted from 0 [default: the last]
+    #[arg(long, value_name = "COLUMN")]
+    target: Option<Column>,
+    /// class or number [default: class if all targets are whole numbers below 1000]
+    #[arg(long, value_name = "KIND")]
+    kind: Option<TargetKind>,
+    /// What features are multiplied by, such as 1/16 [default: 1; IDX bytes 1/255]
+    #[arg(long, value_name = "FACTOR")]
+    scale: Option<Scale>,
+    /// Dimensions of a sample, such as 1x8x8 [default: as the file has it]
+    #[arg(long, value_name = "SIZES")]
+    shape: Option<Shape>,
+}
+
+/// What `data pin` wrote.
+#[derive(Serialize)]
+struct Pinned {
+    /// Where the manifest is, as the user wrote it.
+    manifest: PathBuf,
+    /// Of its bytes; what a job names.
+    digest: String,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+/// What `data show` prints.
+#[derive(Serialize)]
+struct Shown {
+    manifest: PathBuf,
+    digest: String,
+    #[serde(flatten)]
+    content: Manifest,
+}
+
+/// What `data verify` found.
+#[derive(Serialize)]
+struct Verified {
+    manifest: PathBuf,
+    digest: String,
+    /// Whether all objects are as they were pinned.
+    whole: bool,
+    objects: Vec<ObjectReport>,
+}
+
+/// Pins, shows or verifies.
+pub(crate) async fn run(session: &Session, args: DataArgs) -> Result<(), Failure> {
+    let printer = session.printer.clone();
+    // Reading a data set blocks; a thread of its own may.
+    let work = tokio::task::spawn_blocking(move || match args.command {
+        DataCommand::Pin(args) => pin(&printer, args),
+        DataCommand::Show { manifest } => show(&printer, manifest),
+        DataCommand::Verify { manifest } => verify(&printer, manifest),
+    });
+    work.await.map_err(|error| Failure::new(Class::Local, format!("read data: {error}")))?
+}
+
+fn pin(printer: &Printer, args: PinArgs) -> Result<(), Failure> {
+    let PinArgs { uri, manifest: path, name, format, target, kind, scale, shape } = args;
+    let options = PinOptions { name, format, target, kind, scale, shape };
+    let manifest = printer.busy(&format!("reading {uri}"), || trainctl_data::pin(&uri, &options)).map_err(failure)?;
+    let path = path.unwrap_or_else(|| PathBuf::from(format!("{}.manifest.json", manifest.name)));
+    let digest = manifest.write(&path).map_err(failure)?;
+    let pinned = Pinned { manifest: path, digest, summary: manifest.summary() };
+    if !printer.json() {
+        printer.note(&format!("{}\n\nput this under [data] in the job:", pinned.summary));
+    }
+    printer.emit(&pinned, |_| {
+        let quoted = serde_json::Value::from(pinned.manifest.display().to_string());
+        format!("manifest = {quoted}\ndigest = \"{}\"\n", pinned.digest)
+    })
+}
+
+fn show(printer: &Printer, path: PathBuf) -> Result<(), Failure> {
+    let (content, digest) = read(&path)?;
+    let shown = Shown { manifest: path, digest, content };
+    printer.emit(&shown, |printer| {
+        let mut text =
+            format!("{}\ndigest    {}\nroot      {}\n\n", shown.content.summary(), shown.digest, shown.content.root);
+        let mut rows = Rows::new(printer, &["OBJECT", ">ROWS", ">SIZE", "DIGEST"]);
+        for object in &shown.content.objects {
+            rows.push([
+                plain(&object.path),
+                plain(object.rows),
+                plain(format::bytes(object.size)),
+                toned(format::short_digest(&object.digest), Tone::Faint),
+            ]);
+        }
+        text.push_str(&rows.render());
+        text
+    })
+}
+
+fn verify(printer: &Printer, path: PathBuf) -> Result<(), Failure> {
+    let (manifest, digest) = read(&path)?;
+    let base = folder_of(&path)?;
+    let what = format!("reading {}", format::count(manifest.objects.len() as u64, "object"));
+    let objects = printer.busy(&what, || trainctl_data::verify(&manifest, &base)).map_err(failure)?;
+    let whole = objects.iter().all(|object| object.finding == Finding::Whole);
+    let verified = Verified { manifest: path, digest, whole, objects };
+    printer.emit(&verified, |printer| {
+        let rows: Vec<(&str, String)> =
+            verified.objects.iter().map(|object| (object.object.as_str(), finding(printer, object))).collect();
+        table::pairs(printer, &rows)
+    })?;
+    if whole {
+        return Ok(());
+    }
+    let wrong = verified.objects.iter().filter(|object| object.finding != Finding::Whole).count();
+    let message = format!(
+        "{}: {wrong} of {} not as pinned",
+        verified.manifest.display(),
+        format::count(verified.objects.len() as u64, "object")
+    );
+    Err(Failure::new(Class::Damaged, message)
+        .hint("restore the data, or pin it as it is now and put the new digest into the job"))
+}
+
+fn finding(printer: &Printer, object: &ObjectReport) -> String {
+    match &object.finding {
+        Finding::Whole => format!("{} ({})", printer.tone("as pinned", Tone::Good), format::bytes(object.size)),
+        Finding::Missing => printer.tone("missing", Tone::Bad),
+        Finding::Changed { what, expected, found } => {
+            format!("{}: expected {what} {expected}, found {found}", printer.tone("changed", Tone::Bad))
+        }
+    }
+}
+
+/// The manifest in a file, and its digest.
+pub(crate) fn read(path: &Path) -> Result<(Manifest, String), Failure> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        Failure { class: Class::Usage, ..Failure::file("read manifest", path, &error) }
+            .hint("`trainctl data pin` writes manifests")
+    })?;
+    let manifest = Manifest::parse(&bytes, &path.display().to_string()).map_err(failure)?;
+    Ok((manifest, manifest_digest(&bytes)))
+}
+
+/// The folder that a manifest's relative root starts from.
+pub(crate) fn folder_of(path: &Path) -> Result<PathBuf, Failure> {
+    let path = std::path::absolute(path).map_err(|error| Failure::file("resolve", path, &error))?;
+    Ok(path.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// A data error in this command line's words. `--target` and the like are options of `data pin`.
+pub(crate) fn failure(error: DataError) -> Failure {
+    let class = match &error {
+        DataError::Manifest { .. } | DataError::Option { .. } | DataError::Open(_) => Class::Usage,
+        DataError::Missing { .. } | DataError::Changed { .. } | DataError::Malformed { .. } => Class::Damaged,
+        DataError::TooLarge { .. } => Class::Refused,
+        DataError::Store { .. } | DataError::File { .. } => Class::Local,
+    };
+    let failure = Failure::new(class, chain(&error));
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -1,0 +1,198 @@
+//! How jobs and workers are put into words, the same in every command.
+
+use crate::format;
+use crate::home;
+use crate::printer::Printer;
+use crate::table::{self, Tone};
+use std::path::Path;
+use std::time::Duration;
+use trainctl_proto::v1::{Evaluation, JobStatus};
+
+/// What a job's state means for its reader.
+pub(crate) fn state_tone(state: &str) -> Tone {
+    match state {
+        "running" | "succeeded" => Tone::Good,
+        "failed" => Tone::Bad,
+        "cancelled" | "suspended" => Tone::Faint,
+        _ => Tone::Busy,
+    }
+}
+
+/// What a worker's state means for its reader.
+pub(crate) fn worker_tone(state: &str) -> Tone {
+    match state {
+        "training" => Tone::Good,
+        "gone" => Tone::Faint,
+        _ => Tone::Busy,
+    }
+}
+
+/// Logical shards as a closed range: `0-3`, or `5` for one.
+pub(crate) fn shards(first: u32, end: u32) -> String {
+    match end.saturating_sub(first) {
+        0 => "none".to_owned(),
+        1 => first.to_string(),
+        _ => format!("{first}-{}", end - 1),
+    }
+}
+
+/// `accuracy 97.8 %, loss 0.08123`.
+pub(crate) fn evaluation(eval: &Evaluation) -> String {
+    match eval.accuracy {
+        Some(accuracy) => format!("accuracy {:.2} %, loss {}", accuracy * 100.0, format::figure(eval.loss)),
+        None => format!("loss {}", format::figure(eval.loss)),
+    }
+}
+
+/// `digits  running  step 812 of 2000`.
+pub(crate) fn headline(printer: &Printer, job: &JobStatus) -> String {
+    let state = printer.tone(&job.state, state_tone(&job.state));
+    format!("{}  {state}  step {} of {}", printer.bold(&job.job), job.step, job.steps)
+}
+
+/// How suspended jobs go on: `a, b go on with `trainctl up``, in the home if it isn't the usual one, with the pools
+/// that the jobs were given to.
+pub(crate) fn goes_on(jobs: &[String], home: &Path, pools: Option<&Path>) -> String {
+    let verb = if jobs.len() == 1 { "goes" } else { "go" };
+    let mut command = "trainctl up".to_owned();
+    if !home::is_usual(home) {
+        command.push_str(&format!(" --home {}", home.display()));
+    }
+    if let Some(pools) = pools {
+        command.push_str(&format!(" --pools {}", pools.display()));
+    }
+    format!("{} {verb} on with `{command}`", jobs.join(", "))
+}
+
+/// `a is`, `a, b are`.
+pub(crate) fn names_are(jobs: &[String]) -> String {
+    format!("{} {}", jobs.join(", "), if jobs.len() == 1 { "is" } else { "are" })
+}
+
+/// A job in full.
+pub(crate) fn job(printer: &Printer, job: &JobStatus) -> String {
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    if !job.reason.is_empty() {
+        rows.push(("reason", job.reason.clone()));
+    }
+    rows.push(("workers", workers(job)));
+    if let Some(loss) = job.loss {
+        rows.push(("loss", format::figure(loss)));
+    }
+    if let Some(eval) = &job.eval {
+        rows.push(("eval", format!("{} at step {}", evaluation(eval), eval.step)));
+    }
+    rows.push(("evictions", evictions(job)));
+    if job.samples_per_s > 0.0 {
+        rows.push(("speed", speed(job)));
+    }
+    rows.push(("time", times(job)));
+    rows.push(("checkpoints", checkpoints(job)));
+    if !job.state_digest.is_empty() {
+        rows.push(("state", format!("{} at step {}", job.state_digest, job.state_digest_step)));
+    }
+    if !job.data_digest.is_empty() {
+        rows.push(("data", job.data_digest.clone()));
+    }
+    if !job.fingerprint.is_empty() {
+        rows.push(("numerics", job.fingerprint.clone()));
+    }
+    format!("{}\n{}", headline(printer, job), table::pairs(printer, &rows))
+}
+
+fn workers(job: &JobStatus) -> String {
+    let now = job.world_size;
+    format!("{now} now, {} to {} wanted; generation {}", job.workers_min, job.workers_max, job.generation)
+}
+
+fn evictions(job: &JobStatus) -> String {
+    format!(
+        "{}; {} repeated; longest pause {}",
+        job.evictions,
+        format::count(job.steps_repeated, "step"),
+        format::duration_ms(job.longest_pause_ms)
+    )
+}
+
+fn speed(job: &JobStatus) -> String {
+    let speed = format!("{} samples/s", format::rate(job.samples_per_s));
+    if job.eta_s > 0.0 {
+        format!("{speed}, {} to go", format::duration(Duration::from_secs_f64(job.eta_s)))
+    } else {
+        speed
+    }
+}
+
+fn times(job: &JobStatus) -> String {
+    let at = |ms: i64| format::rfc3339(ms).map(|text| text[..19].replace('T', " "));
+    match (at(job.started_ms), at(job.ended_ms)) {
+        (None, None) => format!("submitted {} UTC", at(job.submitted_ms).unwrap_or_else(|| "-".to_owned())),
+        (Some(started), None) => format!("started {started} UTC"),
+        (None, Some(ended)) => format!("ended {ended} UTC, never started"),
+        (Some(started), Some(_)) => {
+            let took = u64::try_from(job.ended_ms - job.started_ms).unwrap_or(0);
+            format!("started {started} UTC, took {}", format::duration(Duration::from_millis(took)))
+        }
+    }
+}
+
+fn checkpoints(job: &JobStatus) -> String {
+    match job.checkpoints.last() {
+        None => format!("none yet, below {}", job.checkpoint_root),
+        Some(newest) => format!(
+            "{}, newest at step {} ({}), below {}",
+            job.checkpoints.len(),
+            newest.step,
+            format::bytes(newest.bytes),
+            job.checkpoint_root
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::{ColourChoice, Format};
+    use trainctl_proto::v1::Checkpoint;
+
+    #[test]
+    fn shards_are_closed_ranges() {
+        assert_eq!([shards(0, 4), shards(5, 6), shards(3, 3)], ["0-3", "5", "none"]);
+    }
+
+    #[test]
+    fn a_job_is_told_in_full() {
+        let status = JobStatus {
+            job: "digits".into(),
+            state: "succeeded".into(),
+            step: 2000,
+            steps: 2000,
+            generation: 7,
+            loss: Some(0.031_24),
+            eval: Some(Evaluation { step: 2000, loss: 0.0812, accuracy: Some(0.978) }),
+            state_digest: "blake3:0123".into(),
+            state_digest_step: 2000,
+            evictions: 2,
+            steps_repeated: 1,
+            longest_pause_ms: 212.4,
+            checkpoints: vec![Checkpoint { step: 2000, bytes: 123_456, ..Default::default() }],
+            started_ms: 1_700_000_000_000,
+            ended_ms: 1_700_000_014_000,
+            workers_min: 1,
+            workers_max: 4,
+            checkpoint_root: "file:///runs".into(),
+            ..Default::default()
+        };
+        let printer = Printer::new(Format::Text, ColourChoice::Never, false);
+        insta::assert_snapshot!(job(&printer, &status), @"
+        digits  succeeded  step 2000 of 2000
+        workers      0 now, 1 to 4 wanted; generation 7
+        loss         0.03124
+        eval         accuracy 97.80 %, loss 0.08120 at step 2000
+        evictions    2; 1 step repeated; longest pause 212 ms
+        time         started 2023-11-14 22:13:20 UTC, took 14 s
+        checkpoints  1, newest at step 2000 (120.6 KiB), below file:///runs
+        state        blake3:0123 at step 2000
+        ");
+    }
+}
