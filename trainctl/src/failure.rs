@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use std::fmt;
+use std::io::ErrorKind;
 
 /// What kind of failure it was. The number is the process's exit code; `trainctl --help` lists them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -93,14 +94,20 @@ impl Failure {
 
     /// A file that could not be read or written.
     pub(crate) fn file(action: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::new(Class::Local, format!("{action} {}: {}", path.display(), Plain(error)))
+        let failure = Self::new(Class::Local, format!("{action} {}: {}", path.display(), Plain(error)));
+        match error.kind() {
+            ErrorKind::NotFound => failure.hint("look at the path; a relative one starts at the current folder"),
+            ErrorKind::PermissionDenied => failure.hint("run it as a user who may, or change the permissions there"),
+            ErrorKind::StorageFull => failure.hint("free some space there, or name another place"),
+            _ => failure,
+        }
     }
 }
 
 impl From<std::io::Error> for Failure {
     /// Only output to our own streams comes here. A reader that went away (`| head`) is no error worth words.
     fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
+        if error.kind() == ErrorKind::BrokenPipe {
             return Self::silent(Class::Local);
         }
         Self::new(Class::Local, format!("write output: {}", Plain(&error)))

@@ -26,9 +26,6 @@ pub(crate) struct UpArgs {
     /// Pools to take instances from [default: local-spot and local, 8 processes each]
     #[arg(long, value_name = "FILE")]
     pools: Option<PathBuf>,
-    /// Stay in the foreground, as it does by default; for scripts that say so
-    #[arg(long)]
-    foreground: bool,
 }
 
 /// What a started coordinator tells.
@@ -46,7 +43,7 @@ struct Started {
 
 /// Runs until Ctrl-C or `trainctl stop`.
 pub(crate) async fn run(session: &Session, args: UpArgs) -> Result<(), Failure> {
-    let UpArgs { listen, pools, foreground: _ } = args;
+    let UpArgs { listen, pools } = args;
     if session.reach.url.is_some() {
         return Err(Failure::new(
             Class::Usage,

@@ -5,9 +5,9 @@
 use crate::mesh::{Mesh, MeshError};
 use crate::poller::Poller;
 use crate::wire::Kind;
+use trainer_core::Round;
 use trainer_core::membership::Header;
 use trainer_core::tree::{Fold, Shards, additions, subtrees};
-use trainer_core::{Assignment, Round};
 
 /// Chunks begin at multiples of so many floats: a cache line.
 const GRAIN: usize = 16;
@@ -100,11 +100,9 @@ impl Mesh {
     /// # Errors
     /// See [`MeshError`]. The buffers' sum is not to be used then; the one before it is gone only if all members had
     /// it.
-    #[allow(clippy::too_many_arguments)]
     pub fn exchange(
         &mut self,
         poller: &mut Poller,
-        assignment: &Assignment,
         round: Round,
         header: Header,
         buffers: &mut Buffers,
@@ -118,8 +116,9 @@ impl Mesh {
             at(Point::Gather);
             return Ok(vec![header]);
         }
-        let logical_shards = assignment.members.last().map_or(0, |m| m.shards.end);
-        let nodes: Vec<Vec<Shards>> = assignment.members.iter().map(|m| subtrees(logical_shards, &m.shards)).collect();
+        let members = &self.assignment().members;
+        let logical_shards = members.last().map_or(0, |m| m.shards.end);
+        let nodes: Vec<Vec<Shards>> = members.iter().map(|m| subtrees(logical_shards, &m.shards)).collect();
         let start = |of| chunk_start(length, world_size, of);
         let chunk = |of: usize| start(of)..start(of + 1);
         let mine = chunk(rank);
@@ -168,7 +167,7 @@ impl Mesh {
         self.transfer(poller, sends, receives, interrupted, &mut || at(Point::Gather))?;
         let parse = |(other, bytes): (usize, &[u8; HEADER])| {
             Header::from_bytes(bytes).ok_or_else(|| MeshError::Lost {
-                worker: assignment.members[other].worker.clone(),
+                worker: self.assignment().members[other].worker.clone(),
                 detail: "sent a header that is none".to_owned(),
             })
         };

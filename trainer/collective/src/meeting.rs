@@ -66,6 +66,6 @@ impl Meeting {
     #[must_use]
     pub fn complete(self) -> Mesh {
         assert!(self.missing().is_none(), "the meeting is over before {:?} came", self.missing());
-        Mesh::new(self.assignment.generation, self.rank, self.links)
+        Mesh::new(self.assignment, self.rank, self.links)
     }
 }

@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use trainer_core::Round;
+use trainer_core::tree::Shards;
+use trainer_core::{Assignment, Round};
 
 /// Slices handed to the system in one call.
 const SLICES: usize = 16;
@@ -52,7 +53,7 @@ pub(crate) struct Link {
 /// The members of one generation, connected.
 #[derive(Debug)]
 pub struct Mesh {
-    generation: u64,
+    assignment: Assignment,
     rank: usize,
     links: Vec<Option<Link>>,
     sequence: u64,
@@ -132,14 +133,20 @@ impl<'a> Receiving<'a> {
 
 impl Mesh {
     /// `links` by rank; none at this worker's own.
-    pub(crate) fn new(generation: u64, rank: usize, links: Vec<Option<Link>>) -> Self {
-        Self { generation, rank, links, sequence: 0 }
+    pub(crate) fn new(assignment: Assignment, rank: usize, links: Vec<Option<Link>>) -> Self {
+        Self { assignment, rank, links, sequence: 0 }
     }
 
-    /// Of this generation.
+    /// Its members and their shards.
     #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.generation
+    pub fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    /// The logical shards of this worker.
+    #[must_use]
+    pub fn shards(&self) -> Shards {
+        self.assignment.members[self.rank].shards.clone()
     }
 
     /// This worker's place in it.

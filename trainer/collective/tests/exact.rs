@@ -81,8 +81,7 @@ fn run(logical_shards: u32, owned: &[Shards], length: usize, rounds: u64) -> Vec
                 }
                 let header = Header { newest_generation: rank as u64, ..Header::default() };
                 let poller = &mut worker.poller;
-                let headers =
-                    mesh.exchange(poller, &assignment, round, header, &mut buffers, &|| false, &mut |_| {}).unwrap();
+                let headers = mesh.exchange(poller, round, header, &mut buffers, &|| false, &mut |_| {}).unwrap();
                 let seen: Vec<u64> = headers.iter().map(|h| h.newest_generation).collect();
                 assert_eq!(seen, (0..assignment.members.len() as u64).collect::<Vec<_>>());
             }
@@ -147,7 +146,7 @@ fn a_death_is_seen_by_all_others() {
             let round = Round { step: 0, phase: Phase::Train };
             let header = Header::default();
             let poller = &mut worker.poller;
-            Some(mesh.exchange(poller, &assignment, round, header, &mut buffers, &|| false, &mut |_| {}))
+            Some(mesh.exchange(poller, round, header, &mut buffers, &|| false, &mut |_| {}))
         })
     });
     let outcomes: Vec<_> = threads.collect::<Vec<_>>().into_iter().map(|t| t.join().unwrap()).collect();

@@ -49,10 +49,9 @@ impl Trainer {
             Ok(mesh) => mesh,
             Err(error) => return self.end_of_mesh(error, assignment, None),
         };
-        let outcome = self.train_in(&mut mesh, assignment);
-        match outcome {
-            Ok(Some(generation)) => self.switch(mesh, assignment, generation),
-            Ok(None) => self.finish(mesh, assignment),
+        match self.train_in(&mut mesh) {
+            Ok(Some(generation)) => self.switch(mesh, generation),
+            Ok(None) => self.finish(mesh),
             Err(error) => self.end_of_mesh(error, assignment, Some(mesh)),
         }
     }
@@ -79,14 +78,14 @@ impl Trainer {
     }
 
     /// Rounds until the members agree to switch (to that generation), or the job is done (`None`).
-    fn train_in(&mut self, mesh: &mut Mesh, assignment: &Assignment) -> Result<Option<u64>, RoundError> {
-        self.catch_up(mesh, assignment)?;
+    fn train_in(&mut self, mesh: &mut Mesh) -> Result<Option<u64>, RoundError> {
+        self.catch_up(mesh)?;
         self.following = None;
-        self.entered(assignment);
+        self.entered(mesh.assignment().generation);
         loop {
             let Some(round) = self.position.filter(|p| p.phase != Phase::Done) else { return Ok(None) };
-            let agreement = self.round(mesh, assignment, round)?;
-            self.at_boundary(mesh, assignment, agreement.save);
+            let agreement = self.round(mesh, round)?;
+            self.at_boundary(mesh, agreement.save);
             if agreement.switch_to.is_some() {
                 return Ok(agreement.switch_to);
             }
@@ -120,15 +119,15 @@ impl Trainer {
     }
 
     /// Gets all members to one state and one place.
-    fn catch_up(&mut self, mesh: &mut Mesh, assignment: &Assignment) -> Result<(), RoundError> {
-        let positions = self.positions(mesh, assignment)?;
+    fn catch_up(&mut self, mesh: &mut Mesh) -> Result<(), RoundError> {
+        let positions = self.positions(mesh)?;
         let goal = match plan(&self.parts.rounds, &positions) {
             CatchUp::Start => return self.start(mesh),
             CatchUp::Reach { needs, .. } if needs.iter().all(|n| *n == Need::Nothing) => return Ok(()),
             CatchUp::Reach { goal, .. } => goal,
         };
         self.drain_following(goal)?;
-        let positions = self.positions(mesh, assignment)?;
+        let positions = self.positions(mesh)?;
         let CatchUp::Reach { goal, source, needs } = plan(&self.parts.rounds, &positions) else {
             return self.start(mesh);
         };
@@ -166,7 +165,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn positions(&mut self, mesh: &mut Mesh, assignment: &Assignment) -> Result<Vec<Position>, RoundError> {
+    fn positions(&mut self, mesh: &mut Mesh) -> Result<Vec<Position>, RoundError> {
         let control = self.parts.control.clone();
         let mine: [u8; POSITION] = self.standing().to_bytes();
         // Where the members stand is what this is to find out, so the frame itself can't say it.
@@ -174,7 +173,7 @@ impl Trainer {
         let all = mesh.notes(&mut self.parts.poller, nowhere, mine, &|| control.interrupts())?;
         let parse = |(rank, bytes): (usize, &[u8; POSITION])| {
             Position::from_bytes(bytes).ok_or_else(|| MeshError::Lost {
-                worker: assignment.members[rank].worker.clone(),
+                worker: mesh.assignment().members[rank].worker.clone(),
                 detail: "sent a position that is none".to_owned(),
             })
         };

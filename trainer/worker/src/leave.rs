@@ -22,12 +22,12 @@ impl Trainer {
     ///
     /// # Errors
     /// When this worker can't go on.
-    pub(crate) fn switch(&mut self, mesh: Mesh, current: &Assignment, generation: u64) -> Result<Next, Failure> {
+    pub(crate) fn switch(&mut self, mesh: Mesh, generation: u64) -> Result<Next, Failure> {
         let Some(next) = self.parts.control.switch_to(generation) else { return Ok(Next::Idle) };
         if next.members.is_empty() {
-            let order = self.order(&mesh, current, next.reason.clone());
+            let order = self.order(&mesh, next.reason.clone());
+            // Nobody reads from this worker any more once all parts are there.
             self.save(order, true)?;
-            mesh.close_after_peers(&mut self.parts.poller, READERS_PATIENCE);
             return Ok(self.left(generation, &next.reason));
         }
         if next.rank_of(&self.parts.inbox.me().worker).is_none() {
@@ -90,9 +90,9 @@ impl Trainer {
     ///
     /// # Errors
     /// When the result can't be saved.
-    pub(crate) fn finish(&mut self, mesh: Mesh, assignment: &Assignment) -> Result<Next, Failure> {
-        let order = self.order(&mesh, assignment, "final".to_owned());
-        let step = order.step;
+    pub(crate) fn finish(&mut self, mesh: Mesh) -> Result<Next, Failure> {
+        let order = self.order(&mesh, "final".to_owned());
+        let (step, generation) = (order.step, order.generation);
         let control = self.parts.control.clone();
         let pending = self.parts.saver.begin(order, self.parts.engine.state(), Some(PARTS_PATIENCE));
         self.last_mesh = Some(mesh);
@@ -103,7 +103,6 @@ impl Trainer {
             None => return Ok(Next::Idle),
             Some(Ok(Outcome::Incomplete)) => {
                 tracing::warn!(step, "not all parts of the final checkpoint came; saves it alone");
-                let generation = assignment.generation;
                 self.save_alone(generation, "final".to_owned())?;
             }
         }

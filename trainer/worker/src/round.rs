@@ -10,7 +10,7 @@ use trainctl_proto::v1::Resumed;
 use trainctl_proto::v1::worker_message::Body;
 use trainer_collective::{Mesh, MeshError, Point};
 use trainer_core::membership::{Agreement, Header, Why};
-use trainer_core::{Assignment, Phase, Round};
+use trainer_core::{Phase, Round};
 
 /// A state is digested for the record at most this often, and so rarely that it costs less than one part in
 /// [`DIGEST_SHARE`] of the time.
@@ -45,14 +45,9 @@ impl Trainer {
     ///
     /// # Errors
     /// See [`RoundError`].
-    pub(crate) fn round(
-        &mut self,
-        mesh: &mut Mesh,
-        assignment: &Assignment,
-        round: Round,
-    ) -> Result<Agreement, RoundError> {
+    pub(crate) fn round(&mut self, mesh: &mut Mesh, round: Round) -> Result<Agreement, RoundError> {
         let step = round.step;
-        let shards = assignment.members[mesh.rank()].shards.clone();
+        let shards = mesh.shards();
         self.repeat(round);
         let logical_shards = self.parts.logical_shards;
         self.buffers(round.phase).begin(logical_shards, &shards);
@@ -80,7 +75,7 @@ impl Trainer {
         };
         let buffers = if round.phase == Phase::Evaluate { &mut self.evaluate } else { &mut self.train };
         let poller = &mut self.parts.poller;
-        let headers = mesh.exchange(poller, assignment, round, header, buffers, &interrupted, &mut at)?;
+        let headers = mesh.exchange(poller, round, header, buffers, &interrupted, &mut at)?;
         self.parts.faults.at(step, Moment::Apply);
         self.absorb(round)?;
         let sum = if round.phase == Phase::Evaluate { self.evaluate.sum() } else { self.train.sum() };
@@ -166,7 +161,7 @@ impl Trainer {
     }
 
     /// Between two rounds: joiners get the state, and a checkpoint that all agreed on begins.
-    pub(crate) fn at_boundary(&mut self, mesh: &Mesh, assignment: &Assignment, save: Option<Why>) {
+    pub(crate) fn at_boundary(&mut self, mesh: &Mesh, save: Option<Why>) {
         let Some(position) = self.position else { return };
         let length = self.parts.engine.train_len();
         let faults = &self.parts.faults;
@@ -178,19 +173,19 @@ impl Trainer {
             let why = if why == Why::Asked { "asked for".to_owned() } else { self.saving.rule() };
             self.save_asked = false;
             self.saving.begun(position.step, self.since_start());
-            let order = self.order(mesh, assignment, why);
+            let order = self.order(mesh, why);
             // How it ends is told to the coordinator by the writer.
             drop(self.parts.saver.begin(order, self.parts.engine.state(), None));
         }
     }
 
     /// This worker's part of a checkpoint of the current state.
-    pub(crate) fn order(&self, mesh: &Mesh, assignment: &Assignment, why: String) -> Order {
+    pub(crate) fn order(&self, mesh: &Mesh, why: String) -> Order {
         Order {
             step: self.position.map_or(0, |p| p.step),
             part: u32::try_from(mesh.rank()).unwrap_or(u32::MAX),
             parts: u32::try_from(mesh.world_size()).unwrap_or(u32::MAX),
-            generation: assignment.generation,
+            generation: mesh.assignment().generation,
             loss: self.loss,
             why,
         }

@@ -14,7 +14,7 @@ use trainctl_proto::v1::Heartbeat;
 use trainer_collective::{Buffers, Donor, Inbox, Mesh, Poller};
 use trainer_core::catch_up::Position;
 use trainer_core::saving::{Every, Saving};
-use trainer_core::{Assignment, Phase, Round, Rounds};
+use trainer_core::{Phase, Round, Rounds};
 use trainer_engine::Engine;
 
 /// A worker's planned end.
@@ -198,9 +198,8 @@ impl Trainer {
     }
 
     /// Enters the running group's place in time: from now on pauses are counted to this generation.
-    pub(crate) fn entered(&mut self, assignment: &Assignment) {
-        self.pace.unreported = Some((assignment.generation, None));
-        let generation = assignment.generation;
+    pub(crate) fn entered(&mut self, generation: u64) {
+        self.pace.unreported = Some((generation, None));
         self.parts.control.progress(|p| p.generation = generation);
     }
 }

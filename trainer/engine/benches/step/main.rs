@@ -41,7 +41,6 @@ struct Ours {
     engine: Engine,
     poller: Poller,
     mesh: Mesh,
-    assignment: Assignment,
     buffers: Buffers,
     step: u64,
     summing: Duration,
@@ -64,7 +63,6 @@ impl Ours {
             engine,
             poller,
             mesh: meeting.complete(),
-            assignment,
             step: 0,
             summing: Duration::ZERO,
             applying: Duration::ZERO,
@@ -72,7 +70,7 @@ impl Ours {
     }
 
     fn step(&mut self) {
-        let shards = self.assignment.members[0].shards.clone();
+        let shards = self.mesh.shards();
         self.buffers.begin(shards.end, &shards);
         for shard in shards {
             self.engine.train_shard(self.step, shard, self.buffers.next_vector()).expect("train a shard");
@@ -84,7 +82,7 @@ impl Ours {
         let round = Round { step: self.step, phase: Phase::Train };
         let (poller, buffers) = (&mut self.poller, &mut self.buffers);
         self.mesh
-            .exchange(poller, &self.assignment, round, Header::default(), buffers, &|| false, &mut |_| {})
+            .exchange(poller, round, Header::default(), buffers, &|| false, &mut |_| {})
             .expect("exchange with nobody");
         self.summing += began.elapsed();
         let began = Instant::now();
