@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p trainctl-checkpoint --example save_stall -- [--output json] [FOLDER]`
 //!
-//! Medians; the spread is the slowest run less the fastest. FOLDER decides which disk is measured.
+//! Medians; the spread is the fastest and the slowest run. FOLDER decides which disk is measured.
 
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -34,8 +34,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             writeln!(stdout, "{figure}")?;
         } else {
             let [name, unit] = ["name", "unit"].map(|key| figure[key].as_str().unwrap_or_default());
-            let [ours, spread] = ["ours", "spread"].map(|key| figure[key].as_f64().unwrap_or_default());
-            writeln!(stdout, "{name:<36} {ours:>8.2} {unit:<4} spread {spread:.2}")?;
+            let number = |value: &serde_json::Value| value.as_f64().unwrap_or_default();
+            let [ours, best, worst] = [&figure["ours"], &figure["spread"][0], &figure["spread"][1]].map(number);
+            writeln!(stdout, "{name:<36} {ours:>8.2} {unit:<4} {best:.2} to {worst:.2}")?;
         }
     }
     Ok(())
@@ -140,6 +141,6 @@ fn figure(name: &str, runs: &[f64], unit: &str, target: Option<f64>) -> Value {
     let ours = sorted[sorted.len() / 2];
     json!({
         "name": name, "ours": ours, "peer": null, "unit": unit, "ratio": null, "target": target,
-        "met": target.map(|target| ours < target), "runs": runs.len(), "spread": sorted[sorted.len() - 1] - sorted[0],
+        "met": target.map(|target| ours < target), "runs": runs.len(), "spread": [sorted[0], sorted[sorted.len() - 1]],
     })
 }

@@ -2,13 +2,15 @@
 
 import os
 import time
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from model import PAUSE_BETWEEN_STEPS_S, loss, network, tell
 
 path = os.environ["CHECKPOINT"]
-dist.init_process_group("gloo")
+# A restarted group now and then waits for addresses of the one before it; with this it fails and starts once more.
+dist.init_process_group("gloo", timeout=timedelta(seconds=10))
 rank, world = dist.get_rank(), dist.get_world_size()
 net = network()
 optimizer = torch.optim.AdamW(net.parameters())

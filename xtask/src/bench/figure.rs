@@ -22,18 +22,8 @@ pub(crate) struct Figure {
     pub(crate) met: Option<bool>,
     /// Of ours.
     runs: usize,
-    /// How far our runs lie apart.
-    spread: Spread,
-}
-
-/// As the benches tell it.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Spread {
-    /// The best and the worst.
-    Range([f64; 2]),
-    /// The worst less the best.
-    Width(f64),
+    /// The best of our runs and the worst.
+    spread: [f64; 2],
 }
 
 impl Figure {
@@ -43,7 +33,7 @@ impl Figure {
         let (best, worst) = (sorted[0], sorted[sorted.len() - 1]);
         let met = target.map(|target| worst <= target);
         let ours = median(&sorted);
-        let (name, unit, spread) = (name.to_owned(), unit.to_owned(), Spread::Range([best, worst]));
+        let (name, unit, spread) = (name.to_owned(), unit.to_owned(), [best, worst]);
         Self { name, ours, peer: None, unit, ratio: None, target, met, runs: runs.len(), spread }
     }
 
@@ -66,10 +56,8 @@ impl Figure {
             Some(false) => "NO",
             None => "-",
         };
-        let spread = match self.spread {
-            Spread::Range([best, worst]) => format!("{} to {}", short(Some(best)), short(Some(worst))),
-            Spread::Width(width) => short(Some(width)),
-        };
+        let [best, worst] = self.spread;
+        let spread = format!("{} to {}", short(Some(best)), short(Some(worst)));
         line([
             self.name.clone(),
             short(Some(self.ours)),
@@ -120,7 +108,7 @@ mod tests {
     #[test]
     fn the_median_is_told_and_the_worst_run_decides() {
         let figure = Figure::less_is_better("pause", "ms", &[30.0, 10.0, 20.0], Some(25.0));
-        assert_eq!((figure.ours, figure.spread, figure.met), (20.0, Spread::Range([10.0, 30.0]), Some(false)));
+        assert_eq!((figure.ours, figure.spread, figure.met), (20.0, [10.0, 30.0], Some(false)));
         assert_eq!(Figure::less_is_better("pause", "ms", &[10.0, 20.0], Some(25.0)).ours, 15.0);
         assert_eq!(Figure::less_is_better("pause", "ms", &[10.0], None).met, None);
     }

@@ -5,10 +5,11 @@ use super::figure::Figure;
 use super::{Bench, peers};
 use crate::cluster::{Cluster, Programs, Status, Watch, kill_outright};
 use anyhow::{Context, Result, bail, ensure};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const RUNS: usize = 5;
 const STEPS_BEFORE: u64 = 100;
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// A notice costs no step; what remains is one rendezvous.
 const PAUSE_WITH_NOTICE_MS_MAX: f64 = 200.0;
 const PAUSE_AFTER_KILL_MS_MAX: f64 = 500.0;
@@ -90,8 +91,7 @@ fn one(programs: &Programs, taking: Taking) -> Result<Pause> {
         }
     }
     let (_, alone) = until(&mut watch, "the other goes on alone", |status| status.world_size == 1)?;
-    let newer = |status: &Status| status.world_size == 1 && status.step > alone.step;
-    let (went_on_at, _) = until(&mut watch, "a newer step", newer)?;
+    let (went_on_at, _) = until(&mut watch, "a newer step", |status| status.step > alone.step)?;
     let (_, status) = until(&mut watch, "the pause is told", |status| status.longest_pause_ms > 0.0)?;
     cluster.ask::<serde_json::Value>(&["cancel", job])?;
     Ok(Pause {
@@ -103,11 +103,13 @@ fn one(programs: &Programs, taking: Taking) -> Result<Pause> {
 
 /// The first status that fits. The job must not end before.
 fn until(watch: &mut Watch, what: &str, fits: impl Fn(&Status) -> bool) -> Result<(Instant, Status)> {
+    let began = Instant::now();
     while let Some((at, status)) = watch.next()? {
         ensure!(!status.ended(), "the job {} before {what}: {}", status.state, status.reason.unwrap_or_default());
         if fits(&status) {
             return Ok((at, status));
         }
+        ensure!(began.elapsed() < WAIT_MAX, "not within {} s: {what}; the job: {status:?}", WAIT_MAX.as_secs());
     }
     bail!("`trainctl watch` ended before {what}")
 }

@@ -18,6 +18,8 @@ pub(crate) struct Pool {
     nodes: Option<Vec<String>>,
     /// Taken by drills and not given back yet.
     withheld: u32,
+    /// Counts the times that somebody set the limit: what drills took before is no matter any more.
+    settings: u64,
     evictions: u32,
     occupants: BTreeMap<InstanceId, Occupant>,
     next_age: u64,
@@ -38,12 +40,19 @@ enum Leaving {
     Drilled,
 }
 
+/// Room that a drill took and that comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Withheld {
+    setting: u64,
+}
+
 impl Pool {
     pub(crate) fn new(config: PoolConfig) -> Self {
         Self {
             limit: config.capacity,
             nodes: config.trace.as_ref().map(|_| Vec::new()),
             withheld: 0,
+            settings: 0,
             evictions: 0,
             occupants: BTreeMap::new(),
             next_age: 0,
@@ -115,21 +124,30 @@ impl Pool {
         }
     }
 
-    /// The instance has gone. `true`: its room is to be given back later, by [`Self::give_back`].
+    /// The instance has gone. `Some`: its room is to be given back later, by [`Self::give_back`].
     #[must_use]
-    pub(crate) fn remove(&mut self, instance: &InstanceId) -> bool {
-        self.occupants.remove(instance).is_some_and(|occupant| occupant.leaving == Some(Leaving::Drilled))
+    pub(crate) fn remove(&mut self, instance: &InstanceId) -> Option<Withheld> {
+        let occupant = self.occupants.remove(instance)?;
+        (occupant.leaving == Some(Leaving::Drilled)).then_some(Withheld { setting: self.settings })
     }
 
-    /// The room of one drill comes back.
-    pub(crate) fn give_back(&mut self) {
-        self.withheld = self.withheld.saturating_sub(1);
+    /// The room of one drill comes back, unless the limit was set since.
+    pub(crate) fn give_back(&mut self, room: Withheld) {
+        if room.setting == self.settings {
+            self.withheld = self.withheld.saturating_sub(1);
+        }
     }
 
-    /// Sets the limit and marks those who must go as leaving.
+    /// Sets the limit and marks those who must go as leaving. What earlier drills took counts no more: whoever sets a
+    /// limit means the pool to hold so many.
     #[must_use]
     pub(crate) fn resize(&mut self, limit: u32) -> Vec<InstanceId> {
         self.limit = limit;
+        self.withheld = 0;
+        self.settings += 1;
+        for occupant in self.occupants.values_mut().filter(|occupant| occupant.leaving == Some(Leaving::Drilled)) {
+            occupant.leaving = Some(Leaving::WithItsRoom);
+        }
         self.victims()
     }
 
@@ -205,17 +223,31 @@ mod tests {
         assert!(pool.drill(&id(1)));
         assert!(!pool.drill(&id(1)), "it leaves already");
         assert_eq!((pool.spec().capacity, pool.in_use(), pool.evictions()), (1, 1, 1));
-        assert!(pool.remove(&id(1)), "its room comes back later");
+        let room = pool.remove(&id(1)).expect("its room comes back later");
         assert!(!pool.place(&id(3)));
-        pool.give_back();
+        pool.give_back(room);
         assert!(pool.place(&id(3)));
+    }
+
+    #[test]
+    fn a_new_limit_forgets_what_drills_took() {
+        let mut pool = pool(2, false);
+        assert!(pool.place(&id(1)) && pool.place(&id(2)));
+        assert!(pool.drill(&id(1)) && pool.drill(&id(2)));
+        let room = pool.remove(&id(1)).expect("its room comes back later");
+        assert_eq!(pool.resize(2), Vec::new());
+        assert_eq!(pool.spec().capacity, 2);
+        assert_eq!(pool.remove(&id(2)), None, "there is nothing to come back");
+        assert!(pool.place(&id(3)) && pool.drill(&id(3)));
+        pool.give_back(room);
+        assert_eq!(pool.spec().capacity, 1, "the newer drill's room is still withheld");
     }
 
     #[test]
     fn who_ends_by_itself_frees_its_room_at_once() {
         let mut pool = pool(1, false);
         assert!(pool.place(&id(1)));
-        assert!(!pool.remove(&id(1)));
+        assert_eq!(pool.remove(&id(1)), None);
         assert!(pool.place(&id(2)));
     }
 
@@ -271,7 +303,7 @@ mod tests {
         #[test]
         fn never_more_in_use_than_room(traced: bool, steps in prop::collection::vec(step(), 0..200)) {
             let mut pool = pool(4, traced);
-            let mut returning = 0u32;
+            let mut returning: Vec<Withheld> = Vec::new();
             let mut present = BTreeSet::new();
             for step in steps {
                 match step {
@@ -280,8 +312,8 @@ mod tests {
                         prop_assert_eq!(pool.place(&id(n)), free);
                     }
                     Step::Drill(n) => { let _ = pool.drill(&id(n)); }
-                    Step::Remove(n) => returning += u32::from(pool.remove(&id(n))),
-                    Step::GiveBack if returning > 0 => { returning -= 1; pool.give_back(); }
+                    Step::Remove(n) => returning.extend(pool.remove(&id(n))),
+                    Step::GiveBack if !returning.is_empty() => pool.give_back(returning.remove(0)),
                     Step::Resize(limit) => { let _ = pool.resize(limit); }
                     Step::Node(true, n) if traced && present.insert(n) => {
                         let _ = pool.apply(&NodeChange::Add(n.to_string()));
@@ -294,7 +326,8 @@ mod tests {
                 prop_assert!(pool.in_use() <= pool.room());
                 prop_assert!(pool.spec().capacity >= pool.in_use());
                 let drilled = pool.occupants.values().filter(|o| o.leaving == Some(Leaving::Drilled)).count();
-                prop_assert_eq!(pool.withheld, count(drilled) + returning);
+                let owed = returning.iter().filter(|room| room.setting == pool.settings).count();
+                prop_assert_eq!(pool.withheld, count(drilled + owed));
                 let mut nodes: Vec<_> = pool.occupants.values().filter_map(|o| o.node.clone()).collect();
                 nodes.sort();
                 let held = nodes.len();

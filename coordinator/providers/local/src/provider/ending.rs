@@ -59,7 +59,7 @@ impl Inner {
         self.count.send_replace(state.instances.len());
         let Some(name) = running.pool else { return };
         let Some(pool) = state.pools.get_mut(&name) else { return };
-        if pool.remove(instance) {
+        if let Some(room) = pool.remove(instance) {
             let after = pool.config().capacity_returns_after;
             let inner = Arc::downgrade(self);
             let name = name.clone();
@@ -67,7 +67,7 @@ impl Inner {
                 tokio::time::sleep(after).await;
                 let Some(inner) = inner.upgrade() else { return };
                 inner.change_pool(&name, |pool| {
-                    pool.give_back();
+                    pool.give_back(room);
                     Vec::new()
                 });
             });
