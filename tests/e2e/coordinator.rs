@@ -1,8 +1,9 @@
 //! The coordinator dies and comes back: workers train on, nothing is forgotten.
 
 use crate::{digest, options, undisturbed};
+use rustix::process::Signal;
 use std::time::Duration;
-use trainctl_tests::{Cluster, Job, eventually, processes_of};
+use trainctl_tests::{Cluster, Job, eventually, kill, processes_of};
 
 #[test]
 fn workers_train_on_while_the_coordinator_is_down() {
@@ -26,6 +27,24 @@ fn workers_train_on_while_the_coordinator_is_down() {
     assert_eq!(pids.len(), 3);
     let explained = cluster.report("orphans");
     assert!(!explained.contains("w4"), "a worker was bought twice:\n{explained}");
+}
+
+#[test]
+fn a_worker_that_dies_while_the_coordinator_is_down_is_replaced_by_the_next_one() {
+    let mut cluster = Cluster::up(options(&[]));
+    let mut job = Job::convnet("both-dead", &cluster.folder().join("runs"));
+    job.workers = (2, 3);
+    job.steps = 300;
+    cluster.submit(&job.toml());
+    let _ = cluster.wait_for_step("both-dead", 10);
+    let victim = cluster.worker_pids("both-dead")[0];
+    cluster.kill_coordinator();
+    kill(victim, Signal::KILL);
+    cluster.start();
+    let status = cluster.wait_for_success("both-dead");
+    assert_eq!(digest(&status), undisturbed(300), "{}", cluster.report("both-dead"));
+    assert!(status["steps_repeated"].as_u64() <= Some(1), "{status:#}");
+    assert_eq!(status["evictions"], 1, "{status:#}\n{}", cluster.report("both-dead"));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::{digest, options, undisturbed};
 use rustix::process::Signal;
 use serde_json::Value;
-use trainctl_tests::{Cluster, Job, eventually, kill};
+use trainctl_tests::{Cluster, Job, eventually, kill, processes_of};
 
 /// Runs the usual job with workers that die as `fail_at` says, and returns its last status.
 fn run_with(name: &str, fail_at: &str, change: impl FnOnce(&mut Job)) -> Value {
@@ -93,6 +93,24 @@ fn a_departure_with_notice_repeats_no_step() {
     let status = cluster.wait_for_success("noticed");
     assert_eq!(digest(&status), undisturbed(60), "{}", cluster.report("noticed"));
     assert_eq!((&status["steps_repeated"], &status["evictions"]), (&0.into(), &1.into()), "{status:#}");
+}
+
+#[test]
+fn a_frozen_worker_is_given_up_after_missed_heartbeats() {
+    let cluster = Cluster::up(options(&[]));
+    let mut job = Job::convnet("frozen", &cluster.folder().join("runs"));
+    job.workers = (2, 3);
+    job.steps = 300;
+    cluster.submit(&job.toml());
+    let _ = cluster.wait_for_step("frozen", 10);
+    let frozen = cluster.worker_pids("frozen")[1];
+    kill(frozen, Signal::STOP);
+    let status = cluster.wait_for_success("frozen");
+    assert_eq!(digest(&status), undisturbed(300), "{}", cluster.report("frozen"));
+    assert!(status["steps_repeated"].as_u64() <= Some(1), "{status:#}");
+    // Eight heartbeats of 250 ms, and what it takes to notice and regroup.
+    assert!(status["longest_pause_ms"].as_f64() < Some(10_000.0), "{status:#}");
+    assert!(!processes_of(&cluster.home()).contains(&frozen), "the frozen worker is left behind");
 }
 
 #[test]

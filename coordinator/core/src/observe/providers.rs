@@ -49,9 +49,16 @@ fn gone(state: &mut State, now: Timestamp, instance: &InstanceId, cause: &DownCa
     numerics::forget(state, &job);
 }
 
+/// What was at work and isn't there any more when the coordinator looks again was killed while nobody looked.
 fn count_taken(state: &mut State, gone: &Gone) {
     let evicted = gone.cause == DownCause::Evicted;
-    let killed = matches!(gone.cause, DownCause::Killed(_)) && !gone.worker.is_done();
+    let job_over = state.job(&gone.worker.job).is_none_or(|job| job.ended().is_some());
+    let killed = !gone.worker.is_done()
+        && match gone.cause {
+            DownCause::Killed(_) => true,
+            DownCause::Vanished => gone.worker.hello.is_some() && !job_over,
+            DownCause::Exited(_) | DownCause::Evicted | DownCause::Terminated => false,
+        };
     if gone.instance.taken || !(evicted || killed) {
         return;
     }
