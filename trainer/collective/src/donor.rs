@@ -47,7 +47,6 @@ impl Donor {
                     tracing::info!(joiner = name, %error, "stops following");
                 }
             });
-            self.followers.retain(|(other, _)| *other != worker);
             self.followers.push((worker, sender));
         }
     }
@@ -66,9 +65,7 @@ impl Donor {
             kept
         });
     }
-}
 
-impl Donor {
     /// Lets all followers go.
     pub fn close(&mut self) {
         self.followers.clear();

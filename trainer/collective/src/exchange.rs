@@ -30,6 +30,7 @@ pub struct Buffers {
     spare: Vec<Vec<f32>>,
     others: Vec<f32>,
     sum: Vec<f32>,
+    sum_of: Option<Round>,
     fold: Option<Fold>,
 }
 
@@ -37,7 +38,15 @@ impl Buffers {
     /// For vectors of so many floats.
     #[must_use]
     pub fn new(length: usize) -> Self {
-        Self { length, partials: Vec::new(), spare: Vec::new(), others: Vec::new(), sum: vec![0.0; length], fold: None }
+        Self {
+            length,
+            partials: Vec::new(),
+            spare: Vec::new(),
+            others: Vec::new(),
+            sum: vec![0.0; length],
+            sum_of: None,
+            fold: None,
+        }
     }
 
     /// Begins a round over the shards of this worker.
@@ -75,8 +84,20 @@ impl Buffers {
         &self.sum
     }
 
-    /// Where a sum goes that was taken from a peer instead of computed.
+    /// The round whose sum [`Buffers::sum`] is, as [`Buffers::sum_is`] said; `None` once another began to replace it.
+    #[must_use]
+    pub fn sum_of(&self) -> Option<Round> {
+        self.sum_of
+    }
+
+    /// The sum is whole, and this round's.
+    pub fn sum_is(&mut self, round: Round) {
+        self.sum_of = Some(round);
+    }
+
+    /// Where a sum goes that is taken from a peer instead of computed.
     pub fn sum_mut(&mut self) -> &mut [f32] {
+        self.sum_of = None;
         &mut self.sum
     }
 }
@@ -98,8 +119,7 @@ impl Mesh {
     /// members' headers, by rank. `at` is called in the middle of both hops.
     ///
     /// # Errors
-    /// See [`MeshError`]. The buffers' sum is not to be used then; the one before it is gone only if all members had
-    /// it.
+    /// See [`MeshError`]. The buffers' sum is the one before it then, or none: [`Buffers::sum_of`].
     pub fn exchange(
         &mut self,
         poller: &mut Poller,
@@ -112,6 +132,7 @@ impl Mesh {
         let (world_size, rank, length) = (self.world_size(), self.rank(), buffers.length);
         if world_size == 1 {
             at(Point::Reduce);
+            buffers.sum_of = None;
             std::mem::swap(&mut buffers.partials[0], &mut buffers.sum);
             at(Point::Gather);
             return Ok(vec![header]);
@@ -142,6 +163,7 @@ impl Mesh {
         }
         self.transfer(poller, sends, receives, interrupted, &mut || at(Point::Reduce))?;
 
+        buffers.sum_of = None;
         let (before, rest) = buffers.sum.split_at_mut(mine.start);
         let (own, after) = rest.split_at_mut(mine.len());
         let mut slots = slots(&nodes, rank, &mut buffers.partials, &mut buffers.others, &mine);

@@ -4,8 +4,8 @@
 use crate::inbox::{Arrival, Inbox};
 use crate::poller::Poller;
 use crate::wire::{HEAD, Head, Kind};
+use mio::Interest;
 use mio::net::TcpStream;
-use mio::{Interest, Token};
 use std::io::{self, Read};
 use thiserror::Error;
 use trainer_core::{Member, Round};
@@ -39,15 +39,14 @@ pub enum Followed {
 
 /// Where what comes from the donor is put.
 pub trait Destination {
-    /// Parameters, buffers and slots.
+    /// Parameters, buffers and slots; what was there is gone.
     fn state(&mut self) -> &mut [f32];
-    /// The sum of this round.
+    /// The sum of this round; the one before it is gone.
     fn sum(&mut self, round: Round) -> &mut [f32];
 }
 
 #[derive(Debug)]
 enum Stage {
-    Dialing,
     Head([u8; HEAD], usize),
     Body(Head, usize),
 }
@@ -56,23 +55,31 @@ enum Stage {
 #[derive(Debug)]
 pub struct Follow {
     donor: Member,
-    stream: Option<(TcpStream, Token)>,
+    /// None while it dials.
+    stream: Option<TcpStream>,
     stage: Stage,
     sequence: u64,
+    dial: u64,
 }
 
 impl Follow {
     /// Dials the donor in the background.
     #[must_use]
     pub fn start(inbox: &Inbox, donor: Member) -> Self {
-        inbox.dial_donor(&donor);
-        Self { donor, stream: None, stage: Stage::Dialing, sequence: 0 }
+        let dial = inbox.dial_donor(&donor);
+        Self { donor, stream: None, stage: Stage::Head([0; HEAD], 0), sequence: 0, dial }
     }
 
     /// Whom it follows.
     #[must_use]
     pub fn donor(&self) -> &Member {
         &self.donor
+    }
+
+    /// Whether the donor's state has begun to come.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.sequence > 0
     }
 
     /// Reads what is there without waiting, up to the end of one frame.
@@ -87,7 +94,7 @@ impl Follow {
     ) -> Result<Followed, FollowError> {
         let lost = |donor: &Member, detail: String| FollowError::Lost { donor: donor.worker.clone(), detail };
         if self.stream.is_none() {
-            match inbox.take_donor(&self.donor.worker) {
+            match inbox.take_donor(self.dial) {
                 None => return Ok(Followed::Nothing),
                 Some(Arrival::Unreachable(detail)) => return Err(lost(&self.donor, detail)),
                 Some(Arrival::Link(stream)) => {
@@ -95,15 +102,13 @@ impl Follow {
                     let mut stream = TcpStream::from_std(stream);
                     let token = poller.token();
                     poller.registry().register(&mut stream, token, Interest::READABLE)?;
-                    self.stream = Some((stream, token));
-                    self.stage = Stage::Head([0; HEAD], 0);
+                    self.stream = Some(stream);
                 }
             }
         }
-        let Some((stream, _)) = self.stream.as_mut() else { return Ok(Followed::Nothing) };
+        let Some(stream) = self.stream.as_mut() else { return Ok(Followed::Nothing) };
         loop {
             match &mut self.stage {
-                Stage::Dialing => return Ok(Followed::Nothing),
                 Stage::Head(bytes, seen) => {
                     match read(stream, &mut bytes[*seen..]).map_err(|e| lost(&self.donor, e.to_string()))? {
                         None => return Ok(Followed::Nothing),
@@ -112,19 +117,18 @@ impl Follow {
                     if *seen < HEAD {
                         continue;
                     }
-                    let head = Head::from_bytes(bytes).filter(|h| h.sequence == self.sequence);
-                    let Some(head) = head else {
-                        return Err(lost(&self.donor, "sent something that is not a frame".to_owned()));
+                    let kind = if self.sequence == 0 { Kind::State } else { Kind::Sum };
+                    let expected = |h: &Head| h.kind == kind && h.sequence == self.sequence;
+                    let Some(head) = Head::from_bytes(bytes).filter(expected) else {
+                        let detail = format!("expected the head of {kind:?} {}, found another", self.sequence);
+                        return Err(lost(&self.donor, detail));
                     };
                     self.sequence += 1;
                     self.stage = Stage::Body(head, 0);
                 }
                 Stage::Body(head, seen) => {
-                    let target = match head.kind {
-                        Kind::State => destination.state(),
-                        Kind::Sum => destination.sum(head.round),
-                        Kind::Note | Kind::Partial => &mut [],
-                    };
+                    let target =
+                        if head.kind == Kind::State { destination.state() } else { destination.sum(head.round) };
                     let target: &mut [u8] = bytemuck::cast_slice_mut(target);
                     if target.is_empty() || target.len() as u64 != head.length {
                         let detail = format!("sent {} bytes where {} were expected", head.length, target.len());

@@ -41,8 +41,8 @@ pub enum HandshakeError {
     /// Not a worker of this version at the other end.
     #[error("handshake: expected a trainctl worker at the other end, found something else")]
     NotAWorker,
-    /// The other end doesn't know the job's secret.
-    #[error("handshake: the other end does not know this job's secret")]
+    /// The other end doesn't know the job's secret, or is another worker than the one that was dialed.
+    #[error("handshake: the other end does not know this job's secret, or another worker has this address now")]
     WrongSecret,
     /// A name that is too long or not text.
     #[error("handshake: a worker's name is 1 to 64 bytes of UTF-8, found something else")]
@@ -70,11 +70,11 @@ fn settle(stream: &TcpStream) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))
 }
 
-/// The dialing side.
+/// The dialing side, which wants this `peer` and nobody else.
 ///
 /// # Errors
 /// See [`HandshakeError`].
-pub(crate) fn greet(stream: &mut TcpStream, me: &Identity, purpose: Purpose) -> Result<(), HandshakeError> {
+pub(crate) fn greet(stream: &mut TcpStream, me: &Identity, peer: &str, purpose: Purpose) -> Result<(), HandshakeError> {
     settle(stream)?;
     let mut theirs = [0; 32];
     stream.read_exact(&mut theirs)?;
@@ -98,7 +98,7 @@ pub(crate) fn greet(stream: &mut TcpStream, me: &Identity, purpose: Purpose) -> 
     stream.write_all(proof(&me.secret, "dialer", &[&theirs, &hello]).as_bytes())?;
     let mut answer = [0; 32];
     stream.read_exact(&mut answer)?;
-    if blake3::Hash::from(answer) != proof(&me.secret, "listener", &[&mine, &theirs]) {
+    if blake3::Hash::from(answer) != proof(&me.secret, "listener", &[&mine, &theirs, peer.as_bytes()]) {
         return Err(HandshakeError::WrongSecret);
     }
     Ok(())
@@ -108,7 +108,7 @@ pub(crate) fn greet(stream: &mut TcpStream, me: &Identity, purpose: Purpose) -> 
 ///
 /// # Errors
 /// See [`HandshakeError`].
-pub(crate) fn welcome(stream: &mut TcpStream, secret: &[u8; 32]) -> Result<(String, Purpose), HandshakeError> {
+pub(crate) fn welcome(stream: &mut TcpStream, me: &Identity) -> Result<(String, Purpose), HandshakeError> {
     settle(stream)?;
     let mine = nonce()?;
     stream.write_all(&mine)?;
@@ -119,7 +119,7 @@ pub(crate) fn welcome(stream: &mut TcpStream, secret: &[u8; 32]) -> Result<(Stri
     if hello[..4] != MAGIC {
         return Err(HandshakeError::NotAWorker);
     }
-    if blake3::Hash::from(claimed) != proof(secret, "dialer", &[&mine, &hello]) {
+    if blake3::Hash::from(claimed) != proof(&me.secret, "dialer", &[&mine, &hello]) {
         return Err(HandshakeError::WrongSecret);
     }
     let (generation, rest) = hello[5..].split_first_chunk::<8>().ok_or(HandshakeError::NotAWorker)?;
@@ -131,7 +131,7 @@ pub(crate) fn welcome(stream: &mut TcpStream, secret: &[u8; 32]) -> Result<(Stri
     let name = rest.get(1..1 + usize::from(rest[0]).min(NAME)).ok_or(HandshakeError::BadName)?;
     let name = std::str::from_utf8(name).map_err(|_| HandshakeError::BadName)?.to_owned();
     let theirs = &hello[14 + NAME..];
-    stream.write_all(proof(secret, "listener", &[theirs, &mine]).as_bytes())?;
+    stream.write_all(proof(&me.secret, "listener", &[theirs, &mine, me.worker.as_bytes()]).as_bytes())?;
     Ok((name, purpose))
 }
 
@@ -143,30 +143,38 @@ mod tests {
 
     fn meet(
         dialer: [u8; 32],
+        peer: &'static str,
         listener: [u8; 32],
     ) -> (Result<(), HandshakeError>, Result<(String, Purpose), HandshakeError>) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let dial = thread::spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();
-            greet(&mut stream, &Identity { worker: "w1".into(), secret: dialer }, Purpose::Mesh { generation: 4 })
+            let me = Identity { worker: "w1".into(), secret: dialer };
+            greet(&mut stream, &me, peer, Purpose::Mesh { generation: 4 })
         });
         let (mut stream, _) = socket.accept().unwrap();
-        let welcomed = welcome(&mut stream, &listener);
+        let welcomed = welcome(&mut stream, &Identity { worker: "w2".into(), secret: listener });
         drop(stream);
         (dial.join().unwrap(), welcomed)
     }
 
     #[test]
     fn members_of_one_job_meet() {
-        let (greeted, welcomed) = meet([7; 32], [7; 32]);
+        let (greeted, welcomed) = meet([7; 32], "w2", [7; 32]);
         greeted.unwrap();
         assert_eq!(welcomed.unwrap(), ("w1".to_owned(), Purpose::Mesh { generation: 4 }));
     }
 
     #[test]
+    fn whoever_has_the_address_now_is_not_taken_for_its_last_owner() {
+        let (greeted, _) = meet([7; 32], "w3", [7; 32]);
+        assert!(matches!(greeted, Err(HandshakeError::WrongSecret)));
+    }
+
+    #[test]
     fn strangers_are_refused() {
-        let (greeted, welcomed) = meet([7; 32], [8; 32]);
+        let (greeted, welcomed) = meet([7; 32], "w2", [8; 32]);
         assert!(greeted.is_err());
         assert!(matches!(welcomed, Err(HandshakeError::WrongSecret)));
     }
@@ -177,6 +185,9 @@ mod tests {
         let mut stream = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
         stream.write_all(&[b'x'; 256]).unwrap();
         let (mut accepted, _) = socket.accept().unwrap();
-        assert!(matches!(welcome(&mut accepted, &[0; 32]), Err(HandshakeError::NotAWorker)));
+        assert!(matches!(
+            welcome(&mut accepted, &Identity { worker: "w2".into(), secret: [0; 32] }),
+            Err(HandshakeError::NotAWorker)
+        ));
     }
 }

@@ -33,7 +33,9 @@ struct Waiting {
     links: BTreeMap<(u64, String), Arrival>,
     dialing: BTreeSet<(u64, String)>,
     joiners: Vec<(String, TcpStream)>,
-    donors: Vec<(String, Arrival)>,
+    /// Of the newest [`Inbox::dial_donor`] alone.
+    donor: Option<Arrival>,
+    donor_dials: u64,
     dropped: u64,
 }
 
@@ -64,56 +66,63 @@ impl Inbox {
         let Some(rank) = members.iter().position(|m| m.worker == self.me.worker) else { return };
         for member in &members[..rank] {
             if self.lock().dialing.insert((generation, member.worker.clone())) {
-                self.dial(member, Purpose::Mesh { generation });
+                self.dial(member, Purpose::Mesh { generation }, move |inbox, worker, arrival| {
+                    inbox.put(generation, worker, arrival);
+                });
             }
         }
     }
 
-    /// Asks this peer for its state; [`Inbox::take_donor`] gives the connection.
-    pub fn dial_donor(&self, donor: &Member) {
-        self.dial(donor, Purpose::State);
+    /// Asks this peer for its state; [`Inbox::take_donor`] gives the connection for the number returned. What comes of
+    /// earlier calls is dropped.
+    pub(crate) fn dial_donor(&self, donor: &Member) -> u64 {
+        let mut waiting = self.lock();
+        waiting.donor = None;
+        waiting.donor_dials += 1;
+        let dial = waiting.donor_dials;
+        drop(waiting);
+        self.dial(donor, Purpose::State, move |inbox, _, arrival| {
+            let mut waiting = inbox.lock();
+            if waiting.donor_dials == dial {
+                waiting.donor = Some(arrival);
+            }
+        });
+        dial
     }
 
-    fn dial(&self, member: &Member, purpose: Purpose) {
+    fn dial(&self, member: &Member, purpose: Purpose, put: impl FnOnce(&Self, String, Arrival) + Send + 'static) {
         let (inbox, member) = (self.clone(), member.clone());
         thread::spawn(move || {
-            let arrival = match connect(&member.address, &inbox.me, purpose) {
+            let arrival = match connect(&member, &inbox.me, purpose) {
                 Ok(stream) => Arrival::Link(stream),
                 Err(detail) => Arrival::Unreachable(detail),
             };
-            inbox.put(member.worker, purpose, arrival);
+            put(&inbox, member.worker, arrival);
+            inbox.bell.ring();
         });
     }
 
-    fn put(&self, worker: String, purpose: Purpose, arrival: Arrival) {
+    fn put(&self, generation: u64, worker: String, arrival: Arrival) {
         let mut waiting = self.lock();
-        match purpose {
-            Purpose::Mesh { generation } => {
-                if generation < waiting.oldest_generation || waiting.links.len() >= KEPT {
-                    waiting.dropped += 1;
-                    return;
-                }
-                waiting.links.insert((generation, worker), arrival);
-            }
-            Purpose::State => waiting.donors.push((worker, arrival)),
+        if generation < waiting.oldest_generation || waiting.links.len() >= KEPT {
+            waiting.dropped += 1;
+        } else {
+            waiting.links.insert((generation, worker), arrival);
         }
-        drop(waiting);
-        self.bell.ring();
     }
 
     fn admit(&self, mut stream: TcpStream) {
-        match welcome(&mut stream, &self.me.secret) {
+        match welcome(&mut stream, &self.me) {
             Ok((worker, Purpose::State)) => {
                 let mut waiting = self.lock();
                 if waiting.joiners.len() < JOINERS_MAX {
                     waiting.joiners.push((worker, stream));
                 }
-                drop(waiting);
-                self.bell.ring();
             }
-            Ok((worker, purpose)) => self.put(worker, purpose, Arrival::Link(stream)),
+            Ok((worker, Purpose::Mesh { generation })) => self.put(generation, worker, Arrival::Link(stream)),
             Err(error) => tracing::info!("refused a connection: {error}"),
         }
+        self.bell.ring();
     }
 
     /// The link to this peer in this generation, once it is there.
@@ -121,11 +130,10 @@ impl Inbox {
         self.lock().links.remove(&(generation, worker.to_owned()))
     }
 
-    /// The connection to this donor, once it is there.
-    pub(crate) fn take_donor(&self, worker: &str) -> Option<Arrival> {
+    /// What came of this [`Inbox::dial_donor`], once it is there and if it is the newest.
+    pub(crate) fn take_donor(&self, dial: u64) -> Option<Arrival> {
         let mut waiting = self.lock();
-        let at = waiting.donors.iter().position(|(w, _)| w == worker)?;
-        Some(waiting.donors.swap_remove(at).1)
+        if waiting.donor_dials == dial { waiting.donor.take() } else { None }
     }
 
     /// Workers that want this one's state, since the last call.
@@ -155,15 +163,16 @@ impl Inbox {
     }
 }
 
-fn connect(address: &str, me: &Identity, purpose: Purpose) -> Result<TcpStream, String> {
+fn connect(member: &Member, me: &Identity, purpose: Purpose) -> Result<TcpStream, String> {
     use std::net::ToSocketAddrs;
+    let address = &member.address;
     let socket = address
         .to_socket_addrs()
         .map_err(|e| format!("{address}: {e}"))?
         .next()
         .ok_or_else(|| format!("{address}: no such host"))?;
     let mut stream = TcpStream::connect_timeout(&socket, DIAL_PATIENCE).map_err(|e| format!("{address}: {e}"))?;
-    greet(&mut stream, me, purpose).map_err(|e| format!("{address}: {e}"))?;
+    greet(&mut stream, me, &member.worker, purpose).map_err(|e| format!("{address}: {e}"))?;
     Ok(stream)
 }
 

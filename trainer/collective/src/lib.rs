@@ -1,9 +1,10 @@
 //! The data plane between workers: the exact exchange of a round's vectors, and the transfer of state to joiners,
 //! over TCP that the workers open to each other.
 //!
-//! In a [`Meeting`] the members of one generation connect, each with each, to a [`Mesh`]. [`Mesh::exchange`] sums what all members hold
-//! in the tree's order, so the result has the same bits for any number of members. Everything waits in one place
-//! ([`Poller`]) that another thread can interrupt, and any error ends the mesh: the next generation gets a new one.
+//! In a [`Meeting`] the members of one generation connect, each with each, to a [`Mesh`]. [`Mesh::exchange`] sums what
+//! all members hold in the tree's order, so the result has the same bits for any number of members. Everything waits in
+//! one place ([`Poller`]) that another thread can interrupt, and any error ends the mesh: the next generation gets a new
+//! one.
 
 mod donor;
 mod exchange;

@@ -15,6 +15,7 @@ use trainer_core::{Assignment, Round};
 
 /// Slices handed to the system in one call.
 const SLICES: usize = 16;
+
 /// Why a mesh ended.
 #[derive(Debug, Error)]
 pub enum MeshError {

@@ -8,7 +8,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 use trainer_collective::{
-    Bell, Buffers, Destination, Donor, Follow, Followed, Identity, Inbox, Meeting, Mesh, MeshError, Poller, listen,
+    Bell, Buffers, Destination, Donor, Follow, Followed, Identity, Inbox, Meeting, Mesh, MeshError, Point, Poller,
+    listen,
 };
 use trainer_core::membership::Header;
 use trainer_core::tree::Shards;
@@ -239,4 +240,101 @@ fn a_joiner_ends_where_its_donor_is() {
     wait.recv_timeout(Duration::from_secs(20)).unwrap();
     assert_eq!(admitted, 1);
     assert!(joiner.join().unwrap() == state);
+}
+
+/// Two members of which the first is interrupted within its second round, while the other waits at that `point` of it:
+/// the round whose sum the first still holds.
+fn held_after_interruption_at(point: Point) -> Option<Round> {
+    // A chunk is more than sockets hold, so that no hop ends while one side waits.
+    const LENGTH: usize = 8_000_000;
+    let (workers, assignment) = group(&shares(2, 2));
+    let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+    let (over, wait) = channel::<()>();
+    let mut wait = Some(wait);
+    let threads: Vec<_> = workers
+        .into_iter()
+        .enumerate()
+        .map(|(rank, mut worker)| {
+            let assignment = assignment.clone();
+            let wait = if rank == 1 { wait.take() } else { None };
+            thread::spawn(move || {
+                let mut mesh = meet(&mut worker, &assignment);
+                let mut buffers = Buffers::new(LENGTH);
+                let mut outcome = Ok(Vec::new());
+                for step in 0..2 {
+                    let shard = mesh.shards();
+                    buffers.begin(2, &shard);
+                    buffers.next_vector().fill(step as f32);
+                    buffers.push(shard.start);
+                    let round = Round { step, phase: Phase::Train };
+                    let bell = worker.poller.bell();
+                    let mut at = |now| {
+                        if step == 1 && now == point {
+                            match &wait {
+                                Some(wait) => drop(wait.recv()),
+                                None => {
+                                    stop.store(true, Ordering::SeqCst);
+                                    bell.ring();
+                                }
+                            }
+                        }
+                    };
+                    let interrupted = || rank == 0 && stop.load(Ordering::SeqCst);
+                    let poller = &mut worker.poller;
+                    outcome = mesh.exchange(poller, round, Header::default(), &mut buffers, &interrupted, &mut at);
+                    if outcome.is_ok() {
+                        buffers.sum_is(round);
+                    }
+                }
+                (outcome, buffers.sum_of())
+            })
+        })
+        .collect();
+    let mut threads = threads.into_iter();
+    let (outcome, held) = threads.next().unwrap().join().unwrap();
+    assert!(matches!(outcome, Err(MeshError::Interrupted)), "{outcome:?}");
+    drop(over);
+    threads.for_each(|t| drop(t.join().unwrap()));
+    held
+}
+
+#[test]
+fn a_sum_that_is_half_replaced_is_not_given_to_anybody() {
+    assert_eq!(held_after_interruption_at(Point::Reduce), Some(Round { step: 0, phase: Phase::Train }));
+    assert_eq!(held_after_interruption_at(Point::Gather), None);
+}
+
+#[test]
+fn a_joiner_that_asks_twice_follows_its_newest_connection() {
+    const LENGTH: usize = 100;
+    let mut donor = Worker::new("w0");
+    let member = Member { worker: "w0".into(), address: donor.address.clone(), shards: 0..1 };
+    let (done, over) = channel();
+    let serving = thread::spawn(move || {
+        let mut serving = Donor::default();
+        for step in 0.. {
+            let round = Round { step, phase: Phase::Train };
+            serving.admit(&donor.inbox, round, &[1.0; LENGTH], LENGTH, &mut || {});
+            serving.publish(round, &[1.0; LENGTH]);
+            donor.poller.wait(Some(Duration::from_millis(1))).unwrap();
+            if over.try_recv().is_ok() {
+                return;
+            }
+        }
+    });
+    let mut joiner = Worker::new("w1");
+    let first = Follow::start(&joiner.inbox, member.clone());
+    let mut follow = Follow::start(&joiner.inbox, member);
+    drop(first);
+    let mut copy = Copy { state: vec![0.0; LENGTH], sum: vec![0.0; LENGTH] };
+    let mut sums = 0;
+    while sums < 50 {
+        match follow.advance(&mut joiner.poller, &joiner.inbox, &mut copy).unwrap() {
+            Followed::Nothing => joiner.poller.wait(Some(Duration::from_secs(10))).unwrap(),
+            Followed::State(_) => assert_eq!(sums, 0),
+            Followed::Sum(_) => sums += 1,
+        }
+    }
+    done.send(()).unwrap();
+    serving.join().unwrap();
 }

@@ -3,7 +3,8 @@
 //! A planned change takes effect at a step boundary that all members of the running generation agree on without
 //! asking anybody: each round's headers carry the newest assignment that their sender knows, every member sees every
 //! header, and when all name the same newer generation, all switch after that round. A change that can't wait
-//! (`immediate`, or a lost link) drops the round; both sides of a lost round end in equal bits, see [`crate::catch_up`].
+//! (`immediate`, or a lost link) drops the round; both sides of a lost round end in equal bits, see
+//! [`crate::catch_up`].
 
 use crate::assignment::Assignment;
 use std::collections::BTreeMap;

@@ -53,6 +53,9 @@ impl EngineError {
             Self::NotFinite { .. } | Self::EvaluationNotFinite { .. } => Some(
                 "lower train.optimizer.lr, set train.clip_norm or a longer warm-up, or look for broken values in the data",
             ),
+            Self::Torch { doing: "allocate the state" | "allocate a batch", .. } => {
+                Some("give each worker more memory, or make the model or train.global_batch smaller")
+            }
             Self::Torch { .. } => None,
         }
     }
@@ -87,6 +90,14 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, TchError> {
     fn doing(self, doing: &'static str) -> Result<T, EngineError> {
-        self.map_err(|source| EngineError::Torch { doing, source })
+        self.map_err(|source| EngineError::Torch { doing, source: without_stack(source) })
+    }
+}
+
+/// libtorch adds its own call stack, which says nothing to the user of a job.
+fn without_stack(error: TchError) -> TchError {
+    match error {
+        TchError::Torch(text) => TchError::Torch(text.lines().next().unwrap_or_default().to_owned()),
+        other => other,
     }
 }

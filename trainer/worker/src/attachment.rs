@@ -23,6 +23,8 @@ use trainctl_proto::v1::{self, CoordinatorMessage, Hello, Notice, Welcome, Worke
 use trainer_collective::{Identity, Inbox, listen};
 use trainer_core::{Assignment, Member};
 
+/// A welcome carries the job's data manifest; a coordinator accepts one of this size.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
@@ -83,7 +85,8 @@ pub(crate) fn start(
         let _guard = runtime.enter();
         signal(SignalKind::terminate()).context("watch for SIGTERM")?
     };
-    let attachment = Attachment { place, listener: Some(listener), control, messages, terminate, heartbeat: None };
+    let attachment =
+        Attachment { place, listener: Some(listener), control, messages, terminate, heartbeat: None, leaving: None };
     std::thread::Builder::new()
         .name("attachment".to_owned())
         .spawn(move || runtime.block_on(attachment.run(close)))
@@ -98,6 +101,8 @@ struct Attachment {
     messages: Receiver<Body>,
     terminate: Signal,
     heartbeat: Option<Duration>,
+    /// This worker is done; to be told when its last word was heard.
+    leaving: Option<oneshot::Sender<()>>,
 }
 
 type Close = oneshot::Receiver<oneshot::Sender<()>>;
@@ -121,10 +126,10 @@ impl Attachment {
             tokio::select! {
                 () = sleep(wait) => {}
                 _ = self.terminate.recv() => self.noticed(true),
-                closed = &mut close => {
-                    // Nobody there to hear it.
-                    if let Ok(done) = closed { let _ = done.send(()); }
-                    return;
+                closed = &mut close, if self.leaving.is_none() => {
+                    // Its last word is told on attaching, if that works out before the process ends.
+                    self.leaving = closed.ok();
+                    continue;
                 }
             }
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -172,7 +177,11 @@ impl Attachment {
         let mut request = Request::new(ReceiverStream::new(outgoing));
         let token = MetadataValue::try_from(format!("Bearer {}", self.place.token)).context("send the token")?;
         request.metadata_mut().insert("authorization", token);
-        let answer = WorkersClient::new(channel_).attach(request).await.context("attach")?;
+        let answer = WorkersClient::new(channel_)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .attach(request)
+            .await
+            .context("attach")?;
         for body in self.control.retold() {
             say(&to, body).await?;
         }
@@ -186,6 +195,9 @@ impl Attachment {
         mut from: Streaming<CoordinatorMessage>,
         close: &mut Close,
     ) -> anyhow::Result<()> {
+        if self.leaving.is_some() {
+            return self.say_goodbye(to, from).await;
+        }
         let mut heartbeat = interval(self.heartbeat.unwrap_or(Duration::from_millis(250)));
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -209,19 +221,31 @@ impl Attachment {
                 _ = heartbeat.tick() => say(&to, Body::Heartbeat(self.control.standing().0)).await?,
                 _ = self.terminate.recv() => self.noticed(false),
                 closed = &mut *close => {
-                    while let Ok(body) = self.messages.try_recv() {
-                        say(&to, body).await?;
-                    }
-                    drop(to);
-                    let ended = async { while let Ok(Some(_)) = from.message().await {} };
-                    if timeout(FAREWELL, ended).await.is_err() {
-                        tracing::warn!("the coordinator did not confirm the last messages");
-                    }
-                    if let Ok(done) = closed { let _ = done.send(()); }
-                    return Ok(());
+                    self.leaving = closed.ok();
+                    return self.say_goodbye(to, from).await;
                 }
             }
         }
+    }
+
+    /// Says what is left to say, and waits until it was heard.
+    async fn say_goodbye(
+        &mut self,
+        to: Sender<WorkerMessage>,
+        mut from: Streaming<CoordinatorMessage>,
+    ) -> anyhow::Result<()> {
+        while let Ok(body) = self.messages.try_recv() {
+            say(&to, body).await?;
+        }
+        drop(to);
+        let ended = async { while let Ok(Some(_)) = from.message().await {} };
+        if timeout(FAREWELL, ended).await.is_err() {
+            tracing::warn!("the coordinator did not confirm the last messages");
+        }
+        if let Some(done) = self.leaving.take() {
+            let _ = done.send(());
+        }
+        Ok(())
     }
 
     fn heard(&mut self, message: CoordinatorMessage) -> anyhow::Result<()> {
@@ -231,7 +255,6 @@ impl Attachment {
             FromCoordinator::Join(join) => {
                 self.control.ask_to_join(member(join.donor.context("Join without a donor")?));
             }
-            FromCoordinator::SaveNow(save) => self.control.ask_to_save(save.why),
             FromCoordinator::Exit(exit) => self.control.ask_to_exit(exit.reason),
         }
         Ok(())

@@ -161,11 +161,17 @@ impl Control {
     }
 
     pub(crate) fn switch_to(&self, generation: u64) -> Option<Assignment> {
-        self.lock().membership.switch_to(generation)
+        let mut shared = self.lock();
+        // A member holds the state; a donor named to it before would make it fetch that again.
+        shared.join = None;
+        shared.membership.switch_to(generation)
     }
 
     pub(crate) fn enter_newest(&self) -> Option<Assignment> {
-        self.lock().membership.enter_newest()
+        let mut shared = self.lock();
+        let assignment = shared.membership.enter_newest()?;
+        shared.join = None;
+        Some(assignment)
     }
 
     /// Since when there has been no coordinator.
@@ -190,6 +196,7 @@ impl Control {
             Body::Resumed(_) => Some(2),
             Body::PeerLost(_) => Some(3),
             Body::Notice(_) => Some(4),
+            Body::Left(_) | Body::Failed(_) => Some(5),
             _ => None,
         };
         if let Some(key) = key {

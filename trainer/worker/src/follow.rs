@@ -26,12 +26,14 @@ pub(crate) enum Following {
 
 struct Into<'a> {
     engine: &'a mut Engine,
+    position: &'a mut Option<Round>,
     train: &'a mut Buffers,
     evaluate: &'a mut Buffers,
 }
 
 impl Destination for Into<'_> {
     fn state(&mut self) -> &mut [f32] {
+        *self.position = None;
         self.engine.state_mut()
     }
 
@@ -41,12 +43,10 @@ impl Destination for Into<'_> {
 }
 
 impl Trainer {
-    /// Begins to follow this peer, from its state on.
+    /// Begins to follow this peer, from its state on. Until that comes this worker keeps the state that it has: it may
+    /// be the only one left.
     pub(crate) fn follow(&mut self, donor: Member) {
         tracing::info!(donor = donor.worker, "fetches the state");
-        self.position = None;
-        self.held = None;
-        self.parts.control.progress(|p| p.has_state = false);
         self.following = Some(Following::Live(Follow::start(&self.parts.inbox, donor), false));
     }
 
@@ -67,18 +67,27 @@ impl Trainer {
                 Ok(Some(left))
             }
             Some(Following::Live(mut follow, told)) => {
-                let mut into =
-                    Into { engine: &mut self.parts.engine, train: &mut self.train, evaluate: &mut self.evaluate };
-                match follow.advance(&mut self.parts.poller, &self.parts.inbox, &mut into) {
+                let mut into = Into {
+                    engine: &mut self.parts.engine,
+                    position: &mut self.position,
+                    train: &mut self.train,
+                    evaluate: &mut self.evaluate,
+                };
+                let advanced = follow.advance(&mut self.parts.poller, &self.parts.inbox, &mut into);
+                let has_state = self.position.is_some();
+                self.parts.control.progress(|p| p.has_state = has_state);
+                match advanced {
                     Ok(followed) => self.followed(follow, told, followed),
-                    Err(error) => {
-                        tracing::info!("{}", chain(&error));
-                        self.following = Some(Following::Lost(follow.donor().clone(), Instant::now()));
-                        Ok(Some(ASK_AGAIN))
-                    }
+                    Err(error) => Ok(Some(self.lost_donor(&follow, &chain(&error)))),
                 }
             }
         }
+    }
+
+    fn lost_donor(&mut self, follow: &Follow, why: &str) -> Duration {
+        tracing::info!("{why}");
+        self.following = Some(Following::Lost(follow.donor().clone(), Instant::now()));
+        ASK_AGAIN
     }
 
     fn followed(&mut self, follow: Follow, told: bool, followed: Followed) -> Result<Option<Duration>, Failure> {
@@ -86,6 +95,7 @@ impl Trainer {
         let again = match followed {
             Followed::Nothing => {
                 if let Some(position) = self.position
+                    && follow.has_begun()
                     && !told
                 {
                     tracing::info!(step = position.step, "keeps up with {}", follow.donor().worker);
@@ -100,9 +110,10 @@ impl Trainer {
                 Some(Duration::ZERO)
             }
             Followed::Sum(round) => {
-                if self.position == Some(round) {
-                    self.absorb(round)?;
+                if self.position != Some(round) {
+                    return Ok(Some(self.lost_donor(&follow, "the donor left out a round")));
                 }
+                self.absorb(round)?;
                 Some(Duration::ZERO)
             }
         };

@@ -121,12 +121,14 @@ impl Trainer {
     /// Gets all members to one state and one place.
     fn catch_up(&mut self, mesh: &mut Mesh) -> Result<(), RoundError> {
         let positions = self.positions(mesh)?;
-        let goal = match plan(&self.parts.rounds, &positions) {
-            CatchUp::Start => return self.start(mesh),
-            CatchUp::Reach { needs, .. } if needs.iter().all(|n| *n == Need::Nothing) => return Ok(()),
-            CatchUp::Reach { goal, .. } => goal,
-        };
-        self.drain_following(goal)?;
+        if let CatchUp::Reach { goal, needs, .. } = plan(&self.parts.rounds, &positions) {
+            if needs.iter().all(|n| *n == Need::Nothing) {
+                return Ok(());
+            }
+            self.drain_following(goal)?;
+        }
+        // From here on the state comes from this group, and nobody else may write to it.
+        self.following = None;
         let positions = self.positions(mesh)?;
         let CatchUp::Reach { goal, source, needs } = plan(&self.parts.rounds, &positions) else {
             return self.start(mesh);
@@ -143,8 +145,8 @@ impl Trainer {
         if takers.contains(&me) {
             let state = bytemuck::cast_slice_mut(self.parts.engine.state_mut());
             self.position = None;
+            self.donor.close();
             mesh.receive_from(poller, source, goal, state, &interrupted)?;
-            self.held = None;
             self.stand_at(goal);
         } else {
             let to = if me == source { takers.as_slice() } else { &[] };
@@ -158,6 +160,7 @@ impl Trainer {
         if takers.contains(&me) {
             mesh.receive_from(poller, source, goal, bytemuck::cast_slice_mut(sums.sum_mut()), &interrupted)?;
             self.absorb(round)?;
+            self.publish(round);
         } else {
             let to = if me == source { takers.as_slice() } else { &[] };
             mesh.send_to(poller, to, goal, bytemuck::cast_slice(sums.sum()), &interrupted)?;
@@ -206,7 +209,10 @@ impl Trainer {
         }
         let nowhere = Round { step: 0, phase: Phase::Train };
         let notes = mesh.notes(&mut self.parts.poller, nowhere, begin.to_bytes(), &interrupted)?;
-        let begin = Round::from_bytes(&notes[0]).ok_or(MeshError::Interrupted)?;
+        let begin = Round::from_bytes(&notes[0]).ok_or_else(|| MeshError::Lost {
+            worker: mesh.assignment().members[0].worker.clone(),
+            detail: "sent a round that is none".to_owned(),
+        })?;
         let poller = &mut self.parts.poller;
         if mesh.rank() == 0 {
             let others: Vec<usize> = (1..mesh.world_size()).collect();

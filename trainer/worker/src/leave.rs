@@ -16,6 +16,8 @@ use trainer_core::{Assignment, Round};
 const PARTS_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a leaver's process stays for peers that still read from it.
 const READERS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a leaver's process stays for its own part of a save under way; without it nobody could commit that save.
+const WRITER_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Trainer {
     /// After a round in which all members agreed to switch.
@@ -39,8 +41,9 @@ impl Trainer {
         Ok(Next::Enter(next))
     }
 
-    /// Says goodbye.
+    /// Says goodbye, once this worker's part of a save under way is written.
     pub(crate) fn left(&mut self, generation: u64, why: &str) -> Next {
+        self.parts.saver.settle(WRITER_PATIENCE);
         let step = self.position.map_or(0, |p| p.step);
         self.parts.control.tell(Body::Left(Left { generation, step, why: why.to_owned() }));
         Next::End(format!("left at step {step}: {why}"))
@@ -69,13 +72,14 @@ impl Trainer {
         self.save(Order { step: position.step, part: 0, parts: 1, generation, loss: self.loss, why }, false)
     }
 
-    /// Saves and waits until the checkpoint is committed, with the others' parts or, when they don't come, alone.
+    /// Saves and waits until the checkpoint is committed, with the others' parts or, when they don't come, alone. Nothing
+    /// interrupts a save alone: it may be of the last copy of the state.
     fn save(&mut self, order: Order, with_others: bool) -> Result<(), Failure> {
         if order.step == 0 {
             return Ok(());
         }
         let control = self.parts.control.clone();
-        let interrupted = || control.interrupts();
+        let interrupted = || with_others && control.interrupts();
         let alone = Order { part: 0, parts: 1, ..order.clone() };
         let pending = self.parts.saver.begin(order, self.parts.engine.state(), Some(PARTS_PATIENCE));
         match pending.wait(&interrupted) {
@@ -133,6 +137,10 @@ impl Trainer {
                 self.loss = loaded.manifest.loss;
                 tracing::info!(step, "goes on from a checkpoint");
             }
+        }
+        if step == 0 && state_digest(&tensors, self.parts.engine.state(), 0) != self.first_digest {
+            // What came of following a peer, or of a transfer that broke.
+            self.parts.engine = (self.parts.make_engine)()?;
         }
         let round = self.parts.rounds.at_step(step);
         self.stand_at(round);

@@ -78,10 +78,15 @@ impl Trainer {
         let headers = mesh.exchange(poller, round, header, buffers, &interrupted, &mut at)?;
         self.parts.faults.at(step, Moment::Apply);
         self.absorb(round)?;
-        let sum = if round.phase == Phase::Evaluate { self.evaluate.sum() } else { self.train.sum() };
-        self.donor.publish(round, sum);
+        self.publish(round);
         self.done(round);
         Ok(self.parts.control.agree(&headers))
+    }
+
+    /// Passes a round's sum on to the joiners that follow this worker.
+    pub(crate) fn publish(&mut self, round: Round) {
+        let sum = if round.phase == Phase::Evaluate { self.evaluate.sum() } else { self.train.sum() };
+        self.donor.publish(round, sum);
     }
 
     fn header(&mut self, mesh: &Mesh, round: Round) -> Header {

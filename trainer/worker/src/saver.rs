@@ -104,6 +104,13 @@ impl Saver {
         (ms > 0).then(|| Duration::from_millis(ms))
     }
 
+    /// Waits until nothing is being written, or so long. No save may begin after this.
+    pub(crate) fn settle(&self, at_most: Duration) {
+        if self.copies.recv_timeout(at_most).is_err() {
+            tracing::warn!("leaves while a checkpoint is being written");
+        }
+    }
+
     /// Copies the state and writes it while training goes on. With `wait`, the writer waits so long for the others'
     /// parts.
     pub(crate) fn begin(&self, order: Order, state: &[f32], wait: Option<Duration>) -> Pending {
@@ -195,13 +202,16 @@ impl Writer {
     }
 }
 
-/// An error with its sources, in one line.
+/// An error with its sources, in one line; a source that only says again what was said is left out.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
         source = error.source();
     }
     text

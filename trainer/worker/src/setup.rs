@@ -68,8 +68,9 @@ impl From<trainctl_checkpoint::CheckpointError> for Failure {
 
 /// Waits for the welcome, sets up, trains to the end of this worker's part.
 pub(crate) fn train(mut poller: Poller, control: &Control, faults: Faults, fingerprint: &Fingerprint) -> ExitCode {
-    let Some((welcome, inbox)) = wait_for_welcome(&mut poller, control) else {
-        return ExitCode::FAILURE;
+    let (welcome, inbox) = match wait_for_welcome(&mut poller, control) {
+        Ok(welcomed) => welcomed,
+        Err(code) => return code,
     };
     let outcome = set_up(poller, control, faults, fingerprint, &welcome, inbox).and_then(Trainer::run);
     match outcome {
@@ -88,20 +89,20 @@ pub(crate) fn train(mut poller: Poller, control: &Control, faults: Faults, finge
     }
 }
 
-fn wait_for_welcome(poller: &mut Poller, control: &Control) -> Option<(Welcome, Inbox)> {
+fn wait_for_welcome(poller: &mut Poller, control: &Control) -> Result<(Welcome, Inbox), ExitCode> {
     let began = std::time::Instant::now();
     loop {
         if let Some(welcome) = control.welcome() {
-            return Some(welcome);
+            return Ok(welcome);
         }
         if let Some(reason) = control.exit() {
             tracing::info!("ends before it began: {reason}");
-            return None;
+            return Err(ExitCode::SUCCESS);
         }
         let left = WELCOME_PATIENCE.saturating_sub(began.elapsed());
         if left.is_zero() || poller.wait(Some(left)).is_err() {
             tracing::error!("no coordinator answered within {} s", WELCOME_PATIENCE.as_secs());
-            return None;
+            return Err(ExitCode::FAILURE);
         }
     }
 }
@@ -118,10 +119,15 @@ fn set_up(
     let spec: JobSpec = serde_json::from_str(&welcome.spec_json).context("read the job spec").map_err(worker)?;
     let steps = spec.train.steps.context("the job spec has no train.steps").map_err(worker)?;
     let root = spec.checkpoint.root.as_deref().context("the job spec has no checkpoint.root").map_err(worker)?;
-    let manifest = Manifest::parse(welcome.manifest_json.as_bytes(), &spec.data.manifest)?;
-    let base = Path::new(&spec.data.manifest).parent().unwrap_or(Path::new("/"));
-    let data = Dataset::open(&manifest, base)?;
-    let engine = Engine::new(&spec, data)?;
+    let make_engine = {
+        let (spec, manifest_json) = (spec.clone(), welcome.manifest_json.clone());
+        move || -> Result<Engine, Failure> {
+            let manifest = Manifest::parse(manifest_json.as_bytes(), &spec.data.manifest)?;
+            let base = Path::new(&spec.data.manifest).parent().unwrap_or(Path::new("/"));
+            Ok(Engine::new(&spec, Dataset::open(&manifest, base)?)?)
+        }
+    };
+    let engine = make_engine()?;
     let folder = RunFolder::open(root, &spec.name)?;
     let record = RunRecord {
         format_version: RUN_FORMAT_VERSION,
@@ -154,6 +160,7 @@ fn set_up(
         orphan_after: Duration::from_secs(u64::from(welcome.orphan_s.max(1))),
         every,
         engine,
+        make_engine: Box::new(make_engine),
         folder,
         record,
         saver: saver.map_err(|e| worker(anyhow!(e).context("start the writer of checkpoints")))?,

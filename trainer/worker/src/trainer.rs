@@ -9,7 +9,7 @@ use crate::saver::Saver;
 use crate::setup::Failure;
 use anyhow::Context;
 use std::time::{Duration, Instant};
-use trainctl_checkpoint::{RunFolder, RunRecord};
+use trainctl_checkpoint::{Digest, RunFolder, RunRecord, state_digest};
 use trainctl_proto::v1::Heartbeat;
 use trainer_collective::{Buffers, Donor, Inbox, Mesh, Poller};
 use trainer_core::catch_up::Position;
@@ -32,6 +32,8 @@ pub(crate) struct Parts {
     pub(crate) orphan_after: Duration,
     pub(crate) every: Every,
     pub(crate) engine: Engine,
+    /// Makes the engine anew, in the job's first state.
+    pub(crate) make_engine: Box<dyn Fn() -> Result<Engine, Failure>>,
     pub(crate) folder: RunFolder,
     pub(crate) record: RunRecord,
     pub(crate) saver: Saver,
@@ -45,10 +47,10 @@ pub(crate) struct Parts {
 pub(crate) struct Trainer {
     pub(crate) parts: Parts,
     pub(crate) began: Instant,
+    /// Of the job's first state.
+    pub(crate) first_digest: Digest,
     /// The round that comes next; `None` without a state.
     pub(crate) position: Option<Round>,
-    /// Its sum is still in the buffers of its phase.
-    pub(crate) held: Option<Round>,
     pub(crate) train: Buffers,
     pub(crate) evaluate: Buffers,
     pub(crate) loss: Option<f64>,
@@ -84,12 +86,13 @@ impl Trainer {
     pub(crate) fn new(parts: Parts) -> Self {
         let train = Buffers::new(parts.engine.train_len());
         let evaluate = Buffers::new(parts.engine.eval_len());
+        let first_digest = state_digest(parts.engine.tensors(), parts.engine.state(), 0);
         let saving = Saving::new(parts.every, 0, Duration::ZERO);
         Self {
             parts,
             began: Instant::now(),
+            first_digest,
             position: None,
-            held: None,
             train,
             evaluate,
             loss: None,
@@ -119,6 +122,7 @@ impl Trainer {
     }
 
     fn idle(&mut self) -> Result<Next, Failure> {
+        let idle_since = Instant::now();
         loop {
             if let Some(reason) = self.parts.control.exit() {
                 return Ok(Next::End(reason));
@@ -135,7 +139,7 @@ impl Trainer {
             }
             let mut wait = again;
             if let Some(alone_since) = self.parts.control.alone_since() {
-                let left = self.parts.orphan_after.saturating_sub(alone_since.elapsed());
+                let left = self.parts.orphan_after.saturating_sub(alone_since.max(idle_since).elapsed());
                 if left.is_zero() {
                     return Ok(self.orphaned());
                 }
@@ -152,7 +156,10 @@ impl Trainer {
 
     /// Where this worker stands, for its peers.
     pub(crate) fn standing(&self) -> Position {
-        let holds_sum = self.position.is_some_and(|next| self.held.is_some_and(|h| self.parts.rounds.after(h) == next));
+        let leads_to = |next| move |sum_of: Round| self.parts.rounds.after(sum_of) == next;
+        let holds_sum = self.position.is_some_and(|next| {
+            [&self.train, &self.evaluate].into_iter().filter_map(Buffers::sum_of).any(leads_to(next))
+        });
         Position { next: self.position, holds_sum }
     }
 
@@ -183,7 +190,7 @@ impl Trainer {
             }
             Phase::Done => {}
         }
-        self.held = Some(round);
+        self.buffers(round.phase).sum_is(round);
         self.stand_at(self.parts.rounds.after(round));
         Ok(())
     }

@@ -214,6 +214,16 @@ impl Script {
         assert!(self.exit(child).await.success(), "{}", self.logs());
     }
 
+    /// Waits until this worker has asked a donor that is dead again, a second time.
+    async fn lost_its_donor(&self, name: &str) {
+        let log = self.folder.path().join(format!("{name}.log"));
+        let deadline = Instant::now() + PATIENCE;
+        while std::fs::read_to_string(&log).unwrap().matches("follow w1:").count() < 2 {
+            assert!(Instant::now() < deadline, "never asked again\n{}", self.logs());
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn repeated(&self) -> Vec<(String, u64, u64)> {
         let report = |(worker, body): &(String, Body)| match body {
             Body::Resumed(r) => Some((worker.clone(), r.generation, r.steps_repeated)),
@@ -315,4 +325,93 @@ async fn all_save_and_leave_and_others_go_on() {
     let digest = script.finished(&["w3", "w4", "w5"]).await;
     assert!(script.logs().contains(&format!("goes on from a checkpoint step={step}")), "{}", script.logs());
     assert_eq!(digest, alone(120).await, "{}", script.logs());
+}
+
+#[tokio::test]
+async fn a_joiner_whose_donor_dies_goes_on_with_what_it_has() {
+    let mut script = Script::new(200).await;
+    script.start(&["w1", "w2"], "w1@40:apply").await;
+    script.assign(1, true, &["w1"], &["w1"]).await;
+    script.hear_step(5).await;
+    let donor = script.members(&["w1"]).remove(0);
+    script.send("w2", ToWorker::Join(Join { donor: Some(donor) })).await;
+    let ready = |worker: &str, body: &Body| (worker == "w2" && matches!(body, Body::Ready(_))).then_some(());
+    script.hear("w2 keeps up", ready).await;
+    let dead = script.children.lock().unwrap().remove("w1").unwrap();
+    script.exit(dead).await;
+    script.lost_its_donor("w2").await;
+    script.assign(2, true, &["w2"], &["w2"]).await;
+    let first = |worker: &str, body: &Body| match body {
+        Body::Resumed(r) if worker == "w2" => Some(r.step),
+        _ => None,
+    };
+    let step = script.hear("w2 trains", first).await;
+    assert!(step > 5, "{step}: it threw away what it had\n{}", script.logs());
+    let digest = script.finished(&["w2"]).await;
+    assert_eq!(digest, alone(200).await, "{}", script.logs());
+}
+
+#[tokio::test]
+async fn a_member_that_is_told_to_join_keeps_its_state() {
+    let mut script = Script::new(120).await;
+    script.start(&["w1", "w2"], "w1@40:reduce").await;
+    script.assign(1, true, &["w1", "w2"], &["w1", "w2"]).await;
+    script.hear_step(5).await;
+    let donor = script.members(&["w1"]).remove(0);
+    script.send("w2", ToWorker::Join(Join { donor: Some(donor) })).await;
+    let dead = script.children.lock().unwrap().remove("w1").unwrap();
+    script.exit(dead).await;
+    script.lost_its_donor("w2").await;
+    script.assign(2, true, &["w2"], &["w2"]).await;
+    let digest = script.finished(&["w2"]).await;
+    assert_eq!(digest, alone(120).await, "{}", script.logs());
+    assert!(script.repeated().iter().all(|(_, _, n)| *n <= 1), "{:?}", script.repeated());
+}
+
+#[tokio::test]
+async fn all_streams_break_and_everyone_comes_back() {
+    let mut script = Script::new(600).await;
+    script.start(&["w1", "w2", "w3"], "").await;
+    script.assign(1, true, &["w1", "w2", "w3"], &["w1", "w2", "w3"]).await;
+    script.hear_step(20).await;
+    for (_, out) in std::mem::take(&mut script.workers).into_values() {
+        let _ = out.send(Err(Status::unavailable("the coordinator restarts"))).await;
+    }
+    for _ in 0..3 {
+        let (hello, out) = timeout(PATIENCE, script.attached.recv()).await.expect("a worker comes back").unwrap();
+        assert!(hello.has_state && hello.generation == 1 && hello.job == "scripted", "{hello:?}");
+        script.workers.insert(hello.worker.clone(), (hello, out));
+    }
+    script.assign(2, false, &["w1", "w2"], &["w1", "w2", "w3"]).await;
+    script.left("w3").await;
+    let digest = script.finished(&["w1", "w2"]).await;
+    assert_eq!(digest, alone(600).await, "{}", script.logs());
+    assert!(script.repeated().iter().all(|(_, _, n)| *n == 0), "{:?}", script.repeated());
+}
+
+#[tokio::test]
+async fn a_leaver_whose_stream_breaks_is_heard_all_the_same() {
+    let mut script = Script::new(300).await;
+    script.start(&["w1", "w2"], "").await;
+    script.assign(1, true, &["w1", "w2"], &["w1", "w2"]).await;
+    script.hear_step(10).await;
+    script.assign(2, false, &["w1"], &["w1", "w2"]).await;
+    let _ = script.workers["w2"].1.send(Err(Status::unavailable("the coordinator restarts"))).await;
+    script.left("w2").await;
+    let digest = script.finished(&["w1"]).await;
+    assert_eq!(digest, alone(300).await, "{}", script.logs());
+}
+
+#[tokio::test]
+async fn notices_before_there_is_any_work() {
+    let mut script = Script::new(10).await;
+    script.start(&["w1"], "").await;
+    let noticed = |_: &str, body: &Body| matches!(body, Body::Notice(_)).then_some(());
+    let child = script.children.lock().unwrap().remove("w1").unwrap();
+    for _ in 0..2 {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+        script.hear("a notice", noticed).await;
+    }
+    script.send("w1", ToWorker::Exit(Exit { reason: "drained".to_owned() })).await;
+    assert!(script.exit(child).await.success(), "{}", script.logs());
 }
