@@ -78,11 +78,6 @@ pub enum ToWorker {
         /// Who has it.
         donor: Member,
     },
-    /// Take a checkpoint at the next step boundary.
-    SaveNow {
-        /// In words.
-        why: String,
-    },
     /// There is nothing left to do.
     Exit {
         /// In words, for the worker's log.

@@ -5,7 +5,7 @@ use crate::decision::Decision;
 use crate::event::Event;
 use crate::ids::{JobId, Timestamp, WorkerId};
 use crate::records::LoadError;
-use crate::rejection::{Rejection, Rejections};
+use crate::rejection::Rejection;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::view::{InstanceView, JobView, PoolView, WorkerView};
@@ -20,7 +20,6 @@ const ROUNDS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub struct Core {
     state: State,
-    rejections: Rejections,
     /// Time of the newest event.
     now: Timestamp,
 }
@@ -29,7 +28,7 @@ impl Core {
     /// With nothing known: a store that was empty.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { state: State::new(settings), rejections: Rejections::default(), now: Timestamp::default() }
+        Self { state: State::new(settings), now: Timestamp::default() }
     }
 
     /// As the records tell. Suspended jobs go on, liveness is counted from `now`, and nothing is bought before
@@ -43,23 +42,20 @@ impl Core {
         now: Timestamp,
     ) -> Result<Self, LoadError> {
         let state = records::load(settings, records, now)?;
-        Ok(Self { state, rejections: Rejections::default(), now })
+        Ok(Self { state, now })
     }
 
     /// Takes one event in. All [`Action::Persist`] come first in `out`; commit them in one batch before doing the
     /// rest in order. A clock that goes back is read as standing still.
     ///
     /// # Errors
-    /// The event can't be: it changed nothing, was counted, and `out` may hold an answer to its sender. A driver may
+    /// The event can't be: it changed nothing, and `out` may hold an answer to its sender. A driver may
     /// drop the error, or hand it to whoever made the request.
     pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Vec<Action>) -> Result<(), Rejection> {
         self.now = self.now.max(now);
         let now = self.now;
         let mut effects = Vec::new();
         let observed = observe::observe(&mut self.state, now, event, &mut effects);
-        if let Err(rejection) = &observed {
-            self.rejections.add(now, rejection.clone());
-        }
         for round in 0.. {
             self.state.settle_phases(now);
             let plan = plan::plan(&self.state, now);
@@ -152,12 +148,6 @@ impl Core {
             resting_until: pool.backoff.map(|backoff| backoff.until).filter(|until| *until > self.now),
         };
         self.state.pools().map(view).collect()
-    }
-
-    /// Events that were refused since the coordinator started.
-    #[must_use]
-    pub fn rejections(&self) -> &Rejections {
-        &self.rejections
     }
 
     /// Walks all that is known and holds it against what must be true. For tests, and for a driver's debug builds.

@@ -56,6 +56,9 @@ pub enum Event {
         /// When it will be gone, best effort.
         deadline: Timestamp,
     },
+    /// The driver comes later than it was to: it was stopped, or its disk was. What workers said meanwhile may still
+    /// wait to be read, so nobody's silence up to now tells anything.
+    Awoke,
     /// After a restart: what the provider really runs under this cluster's tag.
     InstancesListed {
         /// All of them, with process ids where they have one.

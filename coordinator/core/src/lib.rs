@@ -34,7 +34,7 @@ pub use decision::{Decision, DismissCause, DrainCause, Reason};
 pub use event::{Checkpoint, DownCause, Evaluation, Event, Holding, LaunchError, PoolSpec, Progress};
 pub use ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
 pub use records::LoadError;
-pub use rejection::{Rejection, Rejections};
+pub use rejection::Rejection;
 pub use settings::Settings;
 pub use state::{Doom, LossCause, Shortage, StopPurpose};
 pub use view::{InstanceView, JobView, PoolView, WorkerView};

@@ -1,7 +1,6 @@
-//! Outside events that can't be: each is counted by its kind, the newest are kept, and none changes a state.
+//! Outside events that can't be; none changes a state.
 
-use crate::ids::{Generation, InstanceId, JobId, Timestamp, WorkerId};
-use std::collections::{BTreeMap, VecDeque};
+use crate::ids::{Generation, InstanceId, JobId, WorkerId};
 
 /// Why an event was refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -94,58 +93,4 @@ pub enum Rejection {
     /// The instance is past its launch.
     #[error("instance {0} was launched already")]
     NotLaunching(InstanceId),
-}
-
-impl Rejection {
-    /// Its name, in snake_case.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::JobExists(_) => "job_exists",
-            Self::UnknownJob(_) => "unknown_job",
-            Self::JobEnded(_) => "job_ended",
-            Self::UnknownInstance(_) => "unknown_instance",
-            Self::UnknownWorker(_) => "unknown_worker",
-            Self::WorkerLeaving(_) => "worker_leaving",
-            Self::WrongWorker { .. } => "wrong_worker",
-            Self::WrongJob { .. } => "wrong_job",
-            Self::NotAttached(_) => "not_attached",
-            Self::FutureGeneration { .. } => "future_generation",
-            Self::Stale { .. } => "stale",
-            Self::OutOfPlace { .. } => "out_of_place",
-            Self::WrongLastStep { .. } => "wrong_last_step",
-            Self::NotFinite { .. } => "not_finite",
-            Self::NotLaunching(_) => "not_launching",
-        }
-    }
-}
-
-/// The newest rejections and how many there were of each kind since the coordinator started.
-#[derive(Debug, Default)]
-pub struct Rejections {
-    counts: BTreeMap<&'static str, u64>,
-    newest: VecDeque<(Timestamp, Rejection)>,
-}
-
-const NEWEST_MAX: usize = 100;
-
-impl Rejections {
-    pub(crate) fn add(&mut self, now: Timestamp, rejection: Rejection) {
-        *self.counts.entry(rejection.kind()).or_insert(0) += 1;
-        self.newest.push_back((now, rejection));
-        if self.newest.len() > NEWEST_MAX {
-            self.newest.pop_front();
-        }
-    }
-
-    /// By kind.
-    #[must_use]
-    pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
-        &self.counts
-    }
-
-    /// The newest hundred, oldest first.
-    pub fn newest(&self) -> impl Iterator<Item = &(Timestamp, Rejection)> {
-        self.newest.iter()
-    }
 }

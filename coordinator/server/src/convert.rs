@@ -127,7 +127,6 @@ pub(crate) fn message(
             reason,
         }),
         ToWorker::Join { donor } => ToBody::Join(v1::Join { donor: Some(member(donor)) }),
-        ToWorker::SaveNow { why } => ToBody::SaveNow(v1::SaveNow { why }),
         ToWorker::Exit { reason } => ToBody::Exit(v1::Exit { reason }),
     };
     Some(CoordinatorMessage { body: Some(body) })

@@ -14,7 +14,7 @@ use crate::convert::{self, JobInputs};
 use crate::logs;
 use crate::records::{self, Secret};
 use crate::store::{Store, StoreError};
-use coordinator_core::{Action, Core, DownCause, Event, JobId, Record, Rejection, ToWorker, WorkerId};
+use coordinator_core::{Action, Core, DownCause, Event, JobId, PoolSpec, Record, Rejection, ToWorker, WorkerId};
 use coordinator_local::{LaunchRequest, LocalProvider};
 use handle::Input;
 use session::Sessions;
@@ -68,6 +68,9 @@ impl Driver {
     /// still taken in.
     pub(crate) async fn run(mut self) -> Result<(), DriverError> {
         self.drain().await?;
+        for pool in self.forsaken_pools() {
+            self.take(Event::PoolChanged { pool }).await?;
+        }
         loop {
             while let Some(event) = self.pending.pop_front() {
                 self.take(event).await?;
@@ -88,6 +91,14 @@ impl Driver {
                 () = tick => self.take(Event::Tick).await?,
             }
         }
+    }
+
+    /// Pools of an earlier start that are not configured any more: they hold nothing, and a job that waits for one can
+    /// say so.
+    fn forsaken_pools(&self) -> Vec<PoolSpec> {
+        let configured = self.parts.provider.pools();
+        let known = self.parts.core.pools().into_iter().map(|pool| PoolSpec { capacity: 0, ..pool.spec });
+        known.filter(|spec| configured.iter().all(|pool| pool.spec.name != spec.name)).collect()
     }
 
     /// What the provider has said so far.
@@ -176,7 +187,7 @@ impl Driver {
 
     async fn take(&mut self, event: Event) -> Result<(), DriverError> {
         self.take_with(event, Vec::new()).await?.unwrap_or_else(|rejection| {
-            // Counted by the scheduler; late and stray messages are part of its life.
+            // Late and stray messages are part of its life.
             tracing::debug!(%rejection, "an event was refused");
         });
         Ok(())
@@ -185,7 +196,16 @@ impl Driver {
     /// One event: decided, persisted together with `batch`, then acted on.
     async fn take_with(&mut self, event: Event, mut batch: Vec<Record>) -> Result<Result<(), Rejection>, DriverError> {
         let mut actions = Vec::new();
-        let outcome = self.parts.core.handle(self.parts.clock.now(), event, &mut actions);
+        let now = self.parts.clock.now();
+        let core = &mut self.parts.core;
+        let late_ms = core.next_deadline().map_or(0, |deadline| now.since_ms(deadline));
+        if late_ms > core.settings().heartbeat_ms / 2 {
+            tracing::info!(late_ms, "the coordinator was held up; workers' silence is counted anew");
+            if let Err(rejection) = core.handle(now, Event::Awoke, &mut actions) {
+                unreachable!("it is about nobody who may be unknown: {rejection}");
+            }
+        }
+        let outcome = core.handle(now, event, &mut actions);
         if cfg!(debug_assertions) {
             self.parts.core.check_invariants();
         }

@@ -4,7 +4,7 @@ use crate::auth::{Keys, UserOnly, WorkersOnly};
 use crate::driver::{DriverError, DriverHandle};
 use crate::home::Home;
 use crate::serve::ServeError;
-use crate::services::{JobsService, MESSAGE_BYTES_MAX, WorkersService};
+use crate::services::{JobsService, MESSAGE_BYTES_MAX, WORKER_MESSAGE_BYTES_MAX, WorkersService};
 use crate::stop::{self, StopRequest};
 use crate::store::Store;
 use coordinator_local::LocalProvider;
@@ -36,7 +36,7 @@ pub(crate) async fn answer(
 ) -> Result<(), tonic::transport::Error> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(PING_EVERY));
     let jobs = JobsServer::new(jobs).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let workers = WorkersServer::new(workers);
+    let workers = WorkersServer::new(workers).max_decoding_message_size(WORKER_MESSAGE_BYTES_MAX);
     Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PEER_SILENT_MAX))

@@ -261,6 +261,29 @@ async fn workers_that_were_left_are_adopted() {
 }
 
 #[tokio::test]
+async fn a_job_whose_pool_is_configured_no_more_says_so() {
+    let mut bench = Bench::new("stands.sh");
+    let file = bench.folder.path().join("pools.toml");
+    bench.options.pools_file = Some(file.clone());
+    std::fs::write(&file, "[pools.old]\nkind = 'local'\ncapacity = 1\n").expect("write");
+    let running = bench.serve().await;
+    let text = bench.job_text("digits", 2).replace("min = 1", "min = 2") + "pools = ['old']\n";
+    bench.jobs(&running).await.submit(bench.submission_from(&text)).await.expect("submit");
+    running.leave().await;
+    running.wait().await.expect("a clean end");
+
+    std::fs::write(&file, "[pools.new]\nkind = 'local'\ncapacity = 8\n").expect("write");
+    let running = bench.serve().await;
+    let mut jobs = bench.jobs(&running).await;
+    within("the reason", async || {
+        let reply = jobs.explain(named("digits")).await.expect("explain").into_inner();
+        reply.decisions.last()?.why.contains("hold 0").then_some(())
+    })
+    .await;
+    running.kill().await;
+}
+
+#[tokio::test]
 async fn a_damaged_store_is_told_and_not_written_over() {
     let bench = Bench::new("stands.sh");
     bench.serve().await.kill().await;

@@ -35,6 +35,10 @@ pub(crate) fn observe(state: &mut State, now: Timestamp, event: Event, out: &mut
             providers::listed(state, now, &instances, out);
             Ok(())
         }
+        Event::Awoke => {
+            state.listen_anew(now);
+            Ok(())
+        }
         Event::WorkerAttached { worker, instance, pid, address, fingerprint, fingerprint_detail, holding } => {
             let hello = crate::state::Hello { pid, address, fingerprint, fingerprint_detail };
             attach::attached(state, now, &worker, &instance, hello, holding, out)

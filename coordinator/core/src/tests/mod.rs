@@ -284,7 +284,6 @@ fn brief_message(message: &ToWorker) -> String {
             format!("assign {generation} {when}{}", members.iter().map(member).collect::<String>())
         }
         ToWorker::Join { donor } => format!("join {}", donor.worker),
-        ToWorker::SaveNow { .. } => "save".to_owned(),
         ToWorker::Exit { .. } => "exit".to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! The coordinator dies and starts again, in every state.
 
 use super::{Story, instance, worker};
-use crate::{Core, DownCause, Event, Generation, Settings, Timestamp};
+use crate::{Core, DownCause, Event, Generation, Rejection, Settings, Timestamp};
 use std::collections::BTreeMap;
 
 #[test]
@@ -20,7 +20,7 @@ fn an_instance_that_nobody_asked_for_is_killed() {
     let mut story = Story::running(1);
     story.restart(&[1, 9]).expect(["kill i9"]);
     let event = story.attached(9, None);
-    assert_eq!(story.refused(event).kind(), "unknown_instance");
+    assert_eq!(story.refused(event), Rejection::UnknownInstance(instance(9)));
     story.expect(["w9 <- exit", "end i9 5000"]);
 }
 
@@ -196,5 +196,22 @@ fn an_instance_that_comes_up_unasked_is_killed() {
     let mut story = Story::running(1);
     story.refused(Event::InstanceUp { instance: instance(5), pid: None });
     story.expect(["kill i5"]);
-    assert_eq!(story.refused(Event::WorkerDetached { worker: worker(5) }).kind(), "unknown_worker");
+    assert_eq!(story.refused(Event::WorkerDetached { worker: worker(5) }), Rejection::UnknownWorker(worker(5)));
+}
+
+#[test]
+fn a_crash_loop_ends_also_when_the_clock_was_set_back_meanwhile() {
+    let mut story = Story::new();
+    story.pool("local", 8).submit("job", (1, 1), &["local"]);
+    for n in [1, 2] {
+        story.down(n, DownCause::Exited(1)).after(10);
+    }
+    story.tell(Event::InstanceUp { instance: instance(3), pid: None });
+    story.now = Timestamp(story.now.0 - 3_600_000);
+    story.restart(&[]).wait(10_000, &[]).down(3, DownCause::Vanished);
+    for n in 4..=6 {
+        assert_eq!(story.state("job"), "provisioning");
+        story.down(n, DownCause::Exited(1)).after(10);
+    }
+    assert_eq!(story.state("job"), "failed");
 }

@@ -215,7 +215,6 @@ impl World {
                 let ms = self.random.range(50, 1_500);
                 self.after(ms, Happening::Fetched { worker: worker.clone(), donor: donor.worker });
             }
-            ToWorker::SaveNow { .. } => {}
             ToWorker::Exit { .. } => self.leave(worker, 0),
         }
     }

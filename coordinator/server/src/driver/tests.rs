@@ -3,9 +3,11 @@
 use super::*;
 use crate::refusal::Refusal;
 use crate::store::MemoryStore;
-use coordinator_core::{PoolName, Settings};
+use coordinator_core::{Generation, InstanceId, PoolName, Progress, Settings};
 use coordinator_local::LocalConfig;
 use std::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use trainctl_proto::v1::CoordinatorMessage;
 
 /// Notes at each commit what it held and how many processes ran; refuses after so many.
 struct Watching {
@@ -13,6 +15,8 @@ struct Watching {
     seen: Mutex<Vec<(Vec<String>, usize)>>,
     provider: Mutex<Option<Arc<LocalProvider>>>,
     refuse_after: usize,
+    /// The next commit takes so long.
+    stall: Mutex<Duration>,
 }
 
 impl Store for Watching {
@@ -21,6 +25,7 @@ impl Store for Watching {
     }
 
     fn commit(&self, batch: &[Record]) -> Result<(), StoreError> {
+        std::thread::sleep(std::mem::take(&mut *self.stall.lock().expect("lock")));
         let mut seen = self.seen.lock().expect("lock");
         if seen.len() >= self.refuse_after {
             return Err(StoreError::Write { path: PathBuf::from("db"), source: "no space left on device".into() });
@@ -61,6 +66,7 @@ fn bench(refuse_after: usize) -> Bench {
         seen: Mutex::default(),
         provider: Mutex::new(Some(Arc::clone(&provider))),
         refuse_after,
+        stall: Mutex::default(),
     });
     let (driver, handle) = Driver::new(Parts {
         core: Core::new(Settings::default()),
@@ -140,6 +146,53 @@ async fn a_pool_that_changes_is_known_before_the_next_question() {
         revision.changed().await.expect("the driver lives");
     }
     bench.end().await;
+}
+
+#[tokio::test]
+async fn workers_are_not_blamed_for_a_disk_that_stalls() {
+    let bench = bench(usize::MAX);
+    let (job, event) = submission();
+    bench.handle.submit(job.clone(), event).await.expect("submit");
+    let silence = Duration::from_millis(Settings::default().silence_ms());
+    let mut inboxes = Vec::new();
+    let mut sessions = Vec::new();
+    for number in 1..=2 {
+        let (outbox, inbox) = mpsc::channel(64);
+        inboxes.push(inbox);
+        let attachment = attachment(number, outbox);
+        let worker = attachment.worker.clone();
+        sessions.push((bench.handle.attach(attachment).await.expect("attach"), worker));
+    }
+    *bench.store.stall.lock().expect("lock") = silence + Duration::from_secs(1);
+    let stalled = bench.handle.request(Event::DrainRequested { worker: sessions[1].1.clone() });
+    let beats = async {
+        for (session, worker) in &sessions {
+            let progress =
+                Progress { generation: Generation(1), step: None, loss: None, samples_per_s: 0.0, state_digest: None };
+            let beat = Event::Heartbeat { worker: worker.clone(), progress };
+            bench.handle.say(*session, worker.clone(), beat).await.expect("the driver lives");
+        }
+    };
+    let (drained, ()) = tokio::join!(stalled, beats);
+    drained.expect("a drain");
+    let kinds = move |core: &Core| core.decisions(&job).map(|decision| decision.kind()).collect::<Vec<_>>();
+    let kinds = bench.handle.read(kinds).await.expect("an answer");
+    assert!(kinds.contains(&"form_group") && !kinds.contains(&"give_up"), "{kinds:?}");
+    bench.end().await;
+}
+
+fn attachment(number: u32, outbox: mpsc::Sender<Result<CoordinatorMessage, tonic::Status>>) -> Attachment {
+    let (worker, instance) = (WorkerId(format!("w{number}")), InstanceId(format!("i{number}")));
+    let event = Event::WorkerAttached {
+        worker: worker.clone(),
+        instance: instance.clone(),
+        pid: number,
+        address: format!("127.0.0.1:{number}"),
+        fingerprint: "f".to_owned(),
+        fingerprint_detail: "by hand".to_owned(),
+        holding: None,
+    };
+    Attachment { worker, instance, event, outbox, over: CancellationToken::new() }
 }
 
 impl Bench {

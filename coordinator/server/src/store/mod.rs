@@ -30,7 +30,8 @@ pub trait Store: Send + Sync {
     /// Nothing can be said of the batch then: open the store again to see whether it is there.
     fn commit(&self, batch: &[Record]) -> Result<(), StoreError>;
 
-    /// Gives the files back, so that the next coordinator can open them.
+    /// Gives the files back, so that the next coordinator can open them; after a commit that failed, the end of the
+    /// process does.
     ///
     /// # Errors
     /// The store can't be written.
@@ -65,7 +66,11 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// It can't be written: the disk is full or broken.
-    #[error("write store {path}", path = .path.display())]
+    #[error(
+        "write store {path}: {source}\n\
+         hint: see that its disk has space and works, and start the coordinator again; jobs go on then",
+        path = .path.display()
+    )]
     Write {
         /// Its folder.
         path: PathBuf,

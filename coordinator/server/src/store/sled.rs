@@ -29,6 +29,8 @@ struct Open {
     log: File,
     /// Files of large pages that are known to be on disk.
     synced: BTreeSet<OsString>,
+    /// A commit failed: sled would wait for ever for what it can't write, were it closed in order.
+    failed: bool,
 }
 
 impl SledStore {
@@ -49,7 +51,7 @@ impl SledStore {
             Err(error) => return Err(failed(Box::new(error))),
         };
         let log = File::open(path.join("db")).map_err(|error| failed(Box::new(error)))?;
-        let open = Open { db, log, synced: BTreeSet::new() };
+        let open = Open { db, log, synced: BTreeSet::new(), failed: false };
         sync_folder(path).and_then(|()| path.parent().map_or(Ok(()), sync_folder)).map_err(|e| failed(Box::new(e)))?;
         Ok(Self { path: path.to_owned(), open: Mutex::new(Some(open)) })
     }
@@ -93,16 +95,20 @@ impl Store for SledStore {
         }
         let wrong = |source| StoreError::Write { path: self.path.clone(), source };
         self.with_open(wrong, |open| {
-            open.db.apply_batch(writes)?;
-            open.db.flush()?;
-            open.sync_large_pages(&self.path)?;
-            Ok(open.log.sync_data()?)
+            let outcome = open.write(writes, &self.path);
+            open.failed |= outcome.is_err();
+            outcome
         })
     }
 
     fn close(&self) -> Result<(), StoreError> {
         let wrong = |source| StoreError::Write { path: self.path.clone(), source };
         let Some(open) = self.open.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+        if open.failed {
+            // Its files stay taken until the process ends, which the failure is the end of.
+            std::mem::forget(open.db);
+            return Ok(());
+        }
         open.db.flush().map_err(|error| wrong(Box::new(error)))?;
         let Open { db, log, .. } = open;
         drop(db);
@@ -119,6 +125,13 @@ impl Store for SledStore {
 }
 
 impl Open {
+    fn write(&mut self, batch: sled::Batch, path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.db.apply_batch(batch)?;
+        self.db.flush()?;
+        self.sync_large_pages(path)?;
+        Ok(self.log.sync_data()?)
+    }
+
     fn sync_large_pages(&mut self, path: &Path) -> std::io::Result<()> {
         let folder = path.join("blobs");
         let mut present = BTreeSet::new();

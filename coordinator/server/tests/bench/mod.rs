@@ -87,13 +87,17 @@ impl Bench {
 
     /// A job of up to so many workers.
     pub(crate) fn submission(&self, name: &str, workers: u32) -> v1::SubmitRequest {
-        self.submission_from(&format!(
+        self.submission_from(&self.job_text(name, workers))
+    }
+
+    pub(crate) fn job_text(&self, name: &str, workers: u32) -> String {
+        format!(
             "name = '{name}'\n[data]\nmanifest = '/data/d.manifest.json'\ndigest = '{}'\n\
              [model]\nkind = 'mlp'\nhidden = [4]\n\
              [train]\nsteps = 100\nglobal_batch = 8\nlogical_shards = 8\n\
              [resources]\nworkers = {{ min = 1, max = {workers} }}\n",
             manifest_digest(self.manifest_json.as_bytes())
-        ))
+        )
     }
 
     pub(crate) fn submission_from(&self, text: &str) -> v1::SubmitRequest {
@@ -143,7 +147,7 @@ impl Drop for Bench {
         // What a failed test leaves.
         let Ok(text) = std::fs::read_to_string(self.home().join("cluster-for-cleanup")) else { return };
         for pid in self.processes(text.trim()) {
-            kill(pid);
+            let _ = rustix::process::kill_process_group(pid_of(pid), rustix::process::Signal::KILL);
         }
     }
 }
@@ -155,8 +159,11 @@ fn leads(pid: u32) -> bool {
 }
 
 pub(crate) fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let _ = rustix::process::kill_process(pid_of(pid), rustix::process::Signal::KILL);
+}
+
+fn pid_of(pid: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(pid as i32).expect("a pid")
 }
 
 async fn channel(address: &str) -> Option<Channel> {

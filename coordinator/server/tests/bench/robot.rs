@@ -114,7 +114,7 @@ impl Robot {
                 }
                 Some(ToBody::Join(_)) => hand.say(FromBody::Ready(v1::Ready { step: 1 })).await,
                 Some(ToBody::Exit(_)) => return Ok(true),
-                Some(ToBody::SaveNow(_)) | None => {}
+                None => {}
             }
         }
     }

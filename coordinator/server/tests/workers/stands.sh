@@ -3,5 +3,8 @@
 trap 'exit 0' TERM
 echo "pid $$"
 echo "token $TRAINCTL_WORKER_TOKEN"
+# The last argument is the coordinator's file: when its folder is gone, so is the test, however it ended.
+for file; do :; done
+home=${file%/*}
 # Nothing that outlives it by more than a moment.
-while :; do sleep 1 & wait $!; done
+while [ -d "$home" ]; do sleep 1 & wait $!; done

@@ -4,7 +4,9 @@
 use crate::decision::{Decision, Reason};
 use crate::ids::{JobId, Timestamp};
 use crate::settings::Settings;
-use crate::state::{Departure, Instance, Job, JobState, Link, Pool, State, StopPurpose, Submission, Wish, Worker};
+use crate::state::{
+    Departure, Instance, Job, JobState, Link, Pool, Standing, State, StopPurpose, Submission, Wish, Worker,
+};
 
 /// One record, parsed.
 #[derive(Debug)]
@@ -44,9 +46,12 @@ impl State {
         Self { settings, next_number: 1, ..Self::default() }
     }
 
-    /// After the last record.
+    /// After the last record. A wait can't have begun later than now, whatever was done to the machine's clock.
     pub(crate) fn wake(&mut self, now: Timestamp) {
         for worker in self.workers.values_mut() {
+            if let Standing::Leaving { since } | Standing::Ready { since, .. } = &mut worker.standing {
+                *since = now.min(*since);
+            }
             worker.link = match worker.hello {
                 None => Link::Never { since: now },
                 Some(_) => Link::Detached { since: now },
@@ -61,6 +66,11 @@ impl State {
         }
         let mut resumed = Vec::new();
         for job in self.jobs.values_mut() {
+            job.first_finish = job.first_finish.map(|at| now.min(at));
+            job.counters.last_death = job.counters.last_death.map(|at| now.min(at));
+            if let Some(group) = job.group_mut() {
+                group.assigned = now.min(group.assigned);
+            }
             if job.wish == Some(Wish::Suspend) {
                 job.wish = None;
                 self.changes.jobs.insert(job.id.clone());

@@ -33,6 +33,15 @@ impl State {
         }
     }
 
+    /// Every worker's silence is counted from now. Not persisted: so it is after a restart.
+    pub(crate) fn listen_anew(&mut self, now: Timestamp) {
+        for worker in self.workers.values_mut() {
+            match &mut worker.link {
+                Link::Never { since } | Link::Attached { heard: since } | Link::Detached { since } => *since = now,
+            }
+        }
+    }
+
     pub(crate) fn stand(&mut self, worker: &WorkerId, standing: Standing) {
         self.worker_mut(worker).standing = standing;
     }

@@ -5,6 +5,7 @@ use super::{LaunchRequest, StartError, UnknownPool};
 use crate::process::{Process, Start};
 use crate::procfs::{self, Found};
 use coordinator_core::{Event, LaunchError, PoolName};
+use rustix::io::Errno;
 use std::io;
 use std::sync::Arc;
 
@@ -84,10 +85,13 @@ impl Inner {
         state: &mut State,
         request: &LaunchRequest,
     ) -> Result<Option<u32>, LaunchError> {
-        let rejected = |error: StartError| LaunchError::Rejected(error.to_string());
-        let found = procfs::find(&self.config.cluster).map_err(|error| rejected(StartError::List(error)))?;
+        let failed = |error: StartError| {
+            let (StartError::List(source) | StartError::Watch { source, .. }) = &error;
+            if passes(source) { LaunchError::NoCapacity } else { LaunchError::Rejected(format!("{error}: {source}")) }
+        };
+        let found = procfs::find(&self.config.cluster).map_err(|error| failed(StartError::List(error)))?;
         match found.into_iter().find(|process| process.instance == request.instance) {
-            Some(process) => self.adopt(state, process).map_err(rejected),
+            Some(process) => self.adopt(state, process).map_err(failed),
             None => Ok(None),
         }
     }
@@ -95,8 +99,7 @@ impl Inner {
     fn launch_error(&self, error: &io::Error) -> LaunchError {
         let program = self.config.program.display();
         match error.kind() {
-            // Out of processes, memory or descriptors: that passes.
-            io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => LaunchError::NoCapacity,
+            _ if passes(error) => LaunchError::NoCapacity,
             io::ErrorKind::NotFound => LaunchError::Rejected(format!(
                 "worker program {program}: expected an executable file, found none\n\
                  hint: build it with `cargo build -p trainctl-worker`, or name it in TRAINCTL_WORKER"
@@ -105,6 +108,27 @@ impl Inner {
                 "worker program {program}: expected it to start, found: {error}\n\
                  hint: name the program in TRAINCTL_WORKER, and see that it is executable and its log can be written"
             )),
+        }
+    }
+}
+
+/// Out of processes, memory or descriptors: the machine is full for the moment. The last have no kind of their own.
+fn passes(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
+        || matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_machine_is_no_fault_of_the_job() {
+        for full in [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE] {
+            assert!(passes(&full.into()), "{full}");
+        }
+        for wrong in [Errno::NOENT, Errno::ACCESS, Errno::NOEXEC] {
+            assert!(!passes(&wrong.into()), "{wrong}");
         }
     }
 }

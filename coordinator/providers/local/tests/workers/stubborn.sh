@@ -1,6 +1,6 @@
 #!/bin/sh
 # Ignores SIGTERM, and so does its child.
 trap '' TERM
-sleep 600 &
+sleep 60 &
 echo "ready $!"
 wait
