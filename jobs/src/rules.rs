@@ -37,7 +37,7 @@ impl Rules {
                 &["train.epochs", "train.steps"],
                 "either `steps` or `epochs`".to_owned(),
                 "both".to_owned(),
-                Some("remove one of them".to_owned()),
+                Some("remove one of them; --set can only change the one that the file has".to_owned()),
             ),
             (None, None) => self.add(
                 &["train.steps", "train.epochs"],

@@ -98,6 +98,11 @@ impl Failure {
         match error.kind() {
             ErrorKind::NotFound => failure.hint("look at the path; a relative one starts at the current folder"),
             ErrorKind::PermissionDenied => failure.hint("run it as a user who may, or change the permissions there"),
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                failure.hint("a file is where a folder should be: remove it, or name another place")
+            }
+            ErrorKind::IsADirectory => failure.hint("name a file in it"),
+            ErrorKind::InvalidData => failure.hint("it has to be UTF-8 text"),
             ErrorKind::StorageFull => failure.hint("free some space there, or name another place"),
             _ => failure,
         }

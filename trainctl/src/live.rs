@@ -4,7 +4,7 @@
 use crate::format;
 use crate::printer::Printer;
 use crate::table::Tone;
-use crate::tell;
+use crate::tell::{self, first_line};
 use std::time::Duration;
 use trainctl_proto::v1::{Decision, JobStatus};
 
@@ -74,7 +74,7 @@ fn figures(job: &JobStatus) -> String {
     if parts.is_empty() && !job.reason.is_empty() {
         parts.push(first_line(&job.reason).to_owned());
     }
-    format!("  {}", parts.join("   "))
+    format!("  {}", parts.join("  "))
 }
 
 fn troubles(job: &JobStatus) -> String {
@@ -89,7 +89,7 @@ fn troubles(job: &JobStatus) -> String {
     if job.longest_pause_ms > 0.0 {
         parts.push(format!("longest pause {}", format::duration_ms(job.longest_pause_ms)));
     }
-    format!("  {}", parts.join("   "))
+    format!("  {}", parts.join("  "))
 }
 
 /// To the second.
@@ -97,13 +97,8 @@ fn time(decision: &Decision) -> String {
     format::clock(decision.at_ms).chars().take(8).collect()
 }
 
-/// Reasons can quote a worker's log; that is for `show`.
-fn first_line(reason: &str) -> &str {
-    reason.lines().next().unwrap_or_default()
-}
-
 fn because(decision: &Decision) -> String {
-    if decision.why.is_empty() { String::new() } else { format!(", because {}", decision.why) }
+    if decision.why.is_empty() { String::new() } else { format!(", because {}", first_line(&decision.why)) }
 }
 
 /// A line when something changed that is worth one: state, members, evictions, an evaluation, a checkpoint, another
@@ -193,8 +188,8 @@ mod tests {
         let printer = Printer::new(Format::Text, ColourChoice::Never, false);
         insta::assert_snapshot!(frame(&printer, &running(), &[evicted()], 80), @"
         digits  running  ━━━━━━━━━━━━━━━━━━━━━━━━────────────────  1234/2000  61 %
-          loss 0.03124   12.4k samples/s   ETA 12 s   saved at 1000
-          3 of 4 workers   gen 7   2 evictions   1 step repeated   longest pause 212 ms
+          loss 0.03124  12.4k samples/s  ETA 12 s  saved at 1000
+          3 of 4 workers  gen 7  2 evictions  1 step repeated  longest pause 212 ms
 
           22:13:27  go on without w2, because its instance got an eviction notice of 5 …
         ");
@@ -219,8 +214,31 @@ mod tests {
         insta::assert_snapshot!(frame(&printer, &queued, &[], 80), @"
             digits  queued  ────────────────────────────────────────  0/0  0 %
               no pool has capacity
-              0 of 1 worker   gen 0   0 evictions
+              0 of 1 worker  gen 0  0 evictions
             ");
+    }
+
+    #[test]
+    fn the_figures_of_a_long_run_fit_80_columns() {
+        let printer = Printer::new(Format::Text, ColourChoice::Never, false);
+        let long = JobStatus {
+            loss: Some(5.16e-5),
+            samples_per_s: 166_000.0,
+            eta_s: 581.0,
+            eval: Some(Evaluation { step: 20_000, loss: 0.02, accuracy: Some(0.9944) }),
+            checkpoints: vec![Checkpoint { step: 20_500, ..Default::default() }],
+            ..running()
+        };
+        let text = frame(&printer, &long, &[], 80);
+        assert!(text.contains("saved at 20500") && !text.contains('…'), "{text}");
+    }
+
+    #[test]
+    fn a_decision_takes_one_line() {
+        let quoting = Decision { why: "w1 says: not enough memory\nframe #0: c10::alloc".into(), ..evicted() };
+        assert_eq!(decided(&quoting), "  22:13:27 go on without w2, because w1 says: not enough memory");
+        let printer = Printer::new(Format::Text, ColourChoice::Never, false);
+        assert_eq!(frame(&printer, &running(), &[quoting], 200).lines().count(), 5);
     }
 
     #[test]

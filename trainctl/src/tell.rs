@@ -69,6 +69,11 @@ pub(crate) fn names_are(jobs: &[String]) -> String {
     format!("{} {}", jobs.join(", "), if jobs.len() == 1 { "is" } else { "are" })
 }
 
+/// Reasons can quote a worker's log; in full they are for `show`.
+pub(crate) fn first_line(reason: &str) -> &str {
+    reason.lines().next().unwrap_or_default()
+}
+
 /// A job in full.
 pub(crate) fn job(printer: &Printer, job: &JobStatus) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();

@@ -12,7 +12,7 @@ pub struct ResourcesSpec {
     /// In order of preference where prices tie.
     #[schemars(length(min = 1), inner(length(min = 1)))]
     pub pools: Vec<String>,
-    /// Data residency: never outside. Empty: anywhere. Local pools are in every region.
+    /// Data residency: never outside. Empty: anywhere. Local pools are in every region, so it has no effect on them.
     #[schemars(inner(length(min = 1)))]
     pub regions: Vec<String>,
 }
@@ -110,15 +110,15 @@ impl From<CheckpointEvery> for String {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicySpec {
-    /// From the submission, such as `"6h"`.
+    /// From the submission, such as `"6h"`. Checked, and not acted on yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "duration"))]
     pub deadline: Option<String>,
-    /// The job stops rather than spend more.
+    /// The job stops rather than spend more. Checked, and not acted on yet: local processes cost nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub budget_usd: Option<f64>,
-    /// When dearer capacity that is not taken away may be bought.
+    /// When dearer capacity that is not taken away may be bought. Checked, and not acted on yet.
     pub on_demand: OnDemandSpec,
 }
 

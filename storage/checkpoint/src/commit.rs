@@ -103,7 +103,7 @@ impl RunFolder {
         if committed.state_digest == expected {
             return Ok(committed);
         }
-        let object = self.step_path(committed.step, names::MANIFEST).to_string();
+        let object = self.shown(&self.step_path(committed.step, names::MANIFEST));
         Err(CheckpointError::StateDiffers { object, expected, found: committed.state_digest })
     }
 
@@ -113,7 +113,7 @@ impl RunFolder {
         for part in 0..parts {
             let path = self.step_path(step, &names::record_file(part, parts));
             let Some(bytes) = self.get(&path).await? else { return Ok(None) };
-            files.extend(PartRecord::parse(path.as_ref(), &bytes, step, part, parts)?.files);
+            files.extend(PartRecord::parse(&self.shown(&path), &bytes, step, part, parts)?.files);
         }
         files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Some(files))
@@ -127,7 +127,7 @@ impl RunFolder {
         files: &[FileEntry],
         expected: Digest,
     ) -> Result<(), CheckpointError> {
-        let object = || self.step_path(step, &format!("part-*-of-{parts:05}.json")).to_string();
+        let object = || self.shown(&self.step_path(step, &format!("part-*-of-{parts:05}.json")));
         if let Err(found) = check_files(files) {
             return Err(Damage::Foreign { object: object(), expected: "records of one save", found }.into());
         }

@@ -193,6 +193,9 @@ impl CheckpointError {
             ),
             Self::NoneWhole { run, .. } => Some(format!("to start over, move {run}/checkpoints away")),
             Self::Open(source) => Some(source.hint()),
+            Self::Io { action: "write", .. } => {
+                Some("look at checkpoint.root: it must be a folder that the workers may write to".to_owned())
+            }
             Self::JobName { .. } | Self::Layout(_) | Self::Part { .. } | Self::Io { .. } => None,
         }
     }

@@ -64,6 +64,11 @@ impl RunFolder {
         &self.base
     }
 
+    /// A path as people write it: local ones are absolute.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        if self.local.is_some() { format!("/{path}") } else { path.to_string() }
+    }
+
     /// The steps committed, ascending.
     ///
     /// # Errors
@@ -95,10 +100,10 @@ impl RunFolder {
     /// [`CheckpointError::Io`].
     pub async fn read_manifest(&self, step: u64) -> Result<Manifest, CheckpointError> {
         let path = self.step_path(step, names::MANIFEST);
-        let object = path.to_string();
+        let object = self.shown(&path);
         match self.get(&path).await? {
             Some(bytes) => Manifest::parse(&object, &bytes, step),
-            None => Err(CheckpointError::NotCommitted { run: self.base.to_string(), step, object }),
+            None => Err(CheckpointError::NotCommitted { run: self.shown(&self.base), step, object }),
         }
     }
 
@@ -120,7 +125,7 @@ impl RunFolder {
         let mut objects = self.store.list(Some(&prefix));
         let mut folders: BTreeMap<u64, Vec<String>> = BTreeMap::new();
         while let Some(object) =
-            objects.try_next().await.map_err(|source| CheckpointError::io("list", &prefix, source))?
+            objects.try_next().await.map_err(|source| CheckpointError::io("list", self.shown(&prefix), source))?
         {
             let Some(mut parts) = object.location.prefix_match(&prefix) else { continue };
             if let (Some(folder), Some(name), None) = (parts.next(), parts.next(), parts.next())
@@ -138,7 +143,7 @@ impl RunFolder {
         match read.await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(CheckpointError::io("read", path, source)),
+            Err(source) => Err(CheckpointError::io("read", self.shown(path), source)),
         }
     }
 
@@ -147,7 +152,7 @@ impl RunFolder {
         match self.store.head(path).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(CheckpointError::io("read", path, source)),
+            Err(source) => Err(CheckpointError::io("read", self.shown(path), source)),
         }
     }
 
@@ -157,7 +162,7 @@ impl RunFolder {
         match self.store.put_opts(path, PutPayload::from(bytes), PutOptions::from(mode)).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(source) => Err(CheckpointError::write(path.as_ref(), len, source)),
+            Err(source) => Err(CheckpointError::write(&self.shown(path), len, source)),
         }
     }
 
@@ -165,7 +170,7 @@ impl RunFolder {
     pub(crate) async fn remove(&self, path: &Path) -> Result<(), CheckpointError> {
         match self.store.delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(source) => Err(CheckpointError::io("remove", path, source)),
+            Err(source) => Err(CheckpointError::io("remove", self.shown(path), source)),
         }
     }
 }

@@ -75,7 +75,7 @@ impl RunFolder {
         }
         let found = Digest::from(hasher.finalize());
         if found != file.digest {
-            return Err(Damage::Digest { object: from.to_string(), expected: file.digest, found }.into());
+            return Err(Damage::Digest { object: self.shown(&from), expected: file.digest, found }.into());
         }
         partial.publish().await
     }

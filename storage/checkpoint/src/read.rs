@@ -46,11 +46,11 @@ impl RunFolder {
         let path = self.step_path(step, names::INDEX);
         let expected = manifest.index_json();
         let Some(found) = self.get(&path).await? else {
-            return Err(Damage::Missing { object: path.to_string(), expected_bytes: expected.len() as u64 }.into());
+            return Err(Damage::Missing { object: self.shown(&path), expected_bytes: expected.len() as u64 }.into());
         };
         if found != expected {
             let (expected, found) = (Digest::of(&expected), Digest::of(&found));
-            return Err(Damage::Digest { object: path.to_string(), expected, found }.into());
+            return Err(Damage::Digest { object: self.shown(&path), expected, found }.into());
         }
         Ok(manifest)
     }
@@ -63,7 +63,7 @@ impl RunFolder {
     pub async fn load(&self, step: u64, tensors: &[TensorInfo], out: &mut [f32]) -> Result<Manifest, CheckpointError> {
         check_layout(tensors, out.len())?;
         let manifest = self.read_manifest(step).await?;
-        let places = manifest.place(self.step_path(step, names::MANIFEST).as_ref(), tensors)?;
+        let places = manifest.place(&self.shown(&self.step_path(step, names::MANIFEST)), tensors)?;
         for (file, place) in manifest.files.iter().zip(places) {
             let to_state = |at: usize, from: usize, bytes: &[u8]| {
                 let TensorInfo { offset, len, .. } = tensors[place[at]];
@@ -109,7 +109,7 @@ impl RunFolder {
         if skipped.is_empty() {
             return Ok(None);
         }
-        Err(CheckpointError::NoneWhole { run: self.base.to_string(), skipped })
+        Err(CheckpointError::NoneWhole { run: self.shown(&self.base), skipped })
     }
 
     /// Reads and checks all files of tensors, as [`load`](Self::load) does, for no state in particular.
@@ -123,7 +123,7 @@ impl RunFolder {
 
     /// Whether a file is there and has the size that the manifest says.
     pub(crate) async fn check_size(&self, path: &Path, expected_bytes: u64) -> Result<(), CheckpointError> {
-        let object = || path.to_string();
+        let object = || self.shown(path);
         match self.size(path).await? {
             None => Err(Damage::Missing { object: object(), expected_bytes }.into()),
             Some(found_bytes) if found_bytes != expected_bytes => {
@@ -140,16 +140,16 @@ impl RunFolder {
         bytes: u64,
     ) -> impl Stream<Item = Result<Bytes, CheckpointError>> + Send + 'static {
         let starts = (0..bytes).step_by(CHUNK_BYTES as usize);
-        let (store, path) = (self.store.clone(), path.clone());
+        let (folder, path) = (self.clone(), path.clone());
         let read = move |start: u64| {
-            let (store, path) = (store.clone(), path.clone());
+            let (folder, path) = (folder.clone(), path.clone());
             async move {
                 let end = bytes.min(start + CHUNK_BYTES);
-                store.get_range(&path, start..end).await.map_err(|source| match source {
+                folder.store.get_range(&path, start..end).await.map_err(|source| match source {
                     object_store::Error::NotFound { .. } => {
-                        Damage::Missing { object: path.to_string(), expected_bytes: bytes }.into()
+                        Damage::Missing { object: folder.shown(&path), expected_bytes: bytes }.into()
                     }
-                    source => CheckpointError::io("read", &path, source),
+                    source => CheckpointError::io("read", folder.shown(&path), source),
                 })
             }
         };
@@ -170,7 +170,7 @@ impl RunFolder {
         while let Some(chunk) = chunks.try_next().await? {
             reader.push(&chunk, &mut sink);
         }
-        Ok(reader.finish(path.as_ref())?)
+        Ok(reader.finish(&self.shown(&path))?)
     }
 }
 

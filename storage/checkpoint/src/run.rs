@@ -68,7 +68,7 @@ impl RunFolder {
     pub async fn read_run(&self) -> Result<Option<RunRecord>, CheckpointError> {
         let path = self.run_path();
         let Some(bytes) = self.get(&path).await? else { return Ok(None) };
-        parse_versioned(path.as_ref(), &bytes, RUN_FORMAT_VERSION, "a run record").map(Some)
+        parse_versioned(&self.shown(&path), &bytes, RUN_FORMAT_VERSION, "a run record").map(Some)
     }
 
     /// Takes the folder for this run, or finds that it is this run's already.
@@ -81,7 +81,11 @@ impl RunFolder {
             return Ok(Claim::New);
         }
         let Some(recorded) = self.read_run().await? else {
-            return Err(CheckpointError::io("read", self.run_path(), "removed while it was being claimed"));
+            return Err(CheckpointError::io(
+                "read",
+                self.shown(&self.run_path()),
+                "removed while it was being claimed",
+            ));
         };
         let (expected, found) = (record.pins(), recorded.pins());
         let names: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
@@ -90,7 +94,7 @@ impl RunFolder {
                 let text =
                     |pins: &BTreeMap<String, Value>| pins.get(pin).map_or("nothing".to_owned(), Value::to_string);
                 return Err(CheckpointError::PinDiffers {
-                    object: self.run_path().to_string(),
+                    object: self.shown(&self.run_path()),
                     pin: pin.clone(),
                     expected: text(&expected),
                     found: text(&found),

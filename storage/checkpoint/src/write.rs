@@ -85,7 +85,7 @@ impl RunFolder {
         };
         let expected = state_digest(tensors, state, step);
         if manifest.state_digest != expected {
-            let object = self.step_path(step, names::MANIFEST).to_string();
+            let object = self.shown(&self.step_path(step, names::MANIFEST));
             return Err(CheckpointError::StateDiffers { object, expected, found: manifest.state_digest });
         }
         Ok(true)
@@ -103,7 +103,7 @@ impl RunFolder {
     ) -> Result<(), CheckpointError> {
         let path = self.step_path(step, &names::record_file(part, parts));
         let Some(bytes) = self.get(&path).await? else { return Ok(()) };
-        let same = PartRecord::parse(path.as_ref(), &bytes, step, part, parts).is_ok_and(|record| {
+        let same = PartRecord::parse(&self.shown(&path), &bytes, step, part, parts).is_ok_and(|record| {
             let mut recorded = HashMap::new();
             for file in &record.files {
                 recorded.extend(file.tensors.iter().map(|entry| ((file.group, entry.name.as_str()), entry.digest)));
@@ -126,7 +126,7 @@ impl RunFolder {
     ) -> Result<FileEntry, CheckpointError> {
         let path = self.step_path(step, &name);
         let (header, bytes) = file_header(tensors)?;
-        let failed = |source| CheckpointError::write(path.as_ref(), bytes, source);
+        let failed = |source| CheckpointError::write(&self.shown(&path), bytes, source);
 
         let mut upload = Upload::start(self.store.as_ref(), path.clone(), bytes).await.map_err(failed)?;
         let mut entries = Vec::with_capacity(tensors.len());

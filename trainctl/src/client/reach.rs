@@ -78,6 +78,7 @@ impl Reach {
         let endpoint =
             Endpoint::from_shared(url.to_owned()).ok().filter(|_| url.starts_with("http://")).ok_or_else(|| {
                 Failure::new(Class::Usage, format!("--coordinator: expected http://HOST:PORT, found {url:?}"))
+                    .hint("`trainctl up` prints its address")
             })?;
         endpoint
             .connect_timeout(CONNECT_MAX)

@@ -65,7 +65,7 @@ impl Coordinator {
                 Failure::new(Class::Unreachable, format!("coordinator at {} stopped answering: {message}", self.url))
                     .hint("workers train on without it; see whether it runs, or start it again with `trainctl up`")
             }
-            Code::Unknown if is_transport(status) => {
+            Code::Unknown | Code::Internal if is_transport(status) => {
                 Failure::new(Class::Unreachable, format!("connection to the coordinator at {} broke", self.url))
                     .hint("workers train on without it; see whether it runs, or start it again with `trainctl up`")
             }
@@ -96,13 +96,7 @@ pub(super) fn unknown<'a>(
     }
 }
 
+/// Made on this side, because the connection broke: what a coordinator says itself arrives without a source.
 fn is_transport(status: &Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.is::<tonic::transport::Error>() || error.is::<std::io::Error>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+    std::error::Error::source(status).is_some()
 }

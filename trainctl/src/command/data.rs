@@ -204,6 +204,10 @@ pub(crate) fn folder_of(path: &Path) -> Result<PathBuf, Failure> {
 
 /// A data error in this command line's words. `--target` and the like are options of `data pin`.
 pub(crate) fn failure(error: DataError) -> Failure {
+    if let DataError::File { path, done, source } = &error {
+        let action = if *done == "written" { "write" } else { "read" };
+        return Failure::file(action, Path::new(path), source);
+    }
     let class = match &error {
         DataError::Manifest { .. } | DataError::Option { .. } | DataError::Open(_) => Class::Usage,
         DataError::Missing { .. } | DataError::Changed { .. } | DataError::Malformed { .. } => Class::Damaged,

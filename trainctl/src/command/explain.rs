@@ -43,7 +43,7 @@ fn text(printer: &Printer, reply: &v1::ExplainReply) -> String {
             plain(decision.generation),
             plain(decision.step),
             plain(&decision.what),
-            plain(&decision.why),
+            plain(tell::first_line(&decision.why)),
         ]);
     }
     text.push('\n');

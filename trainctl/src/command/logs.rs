@@ -1,7 +1,7 @@
 //! `logs`: what a job's workers wrote, those that are gone included.
 
 use crate::cli::Session;
-use crate::failure::Failure;
+use crate::failure::{Class, Failure};
 use crate::printer::Printer;
 use clap::Args;
 use std::collections::BTreeMap;
@@ -28,7 +28,9 @@ pub(crate) struct LogsArgs {
 /// Prints until the coordinator has no more, or Ctrl-C.
 pub(crate) async fn run(session: &Session, args: LogsArgs) -> Result<(), Failure> {
     let mut coordinator = session.reach.connect().await?;
-    let one_worker = args.worker.is_some();
+    let worker = args.worker.clone();
+    let one_worker = worker.is_some();
+    let job = args.job.clone();
     let request = LogsRequest {
         job: args.job,
         follow: args.follow,
@@ -37,15 +39,26 @@ pub(crate) async fn run(session: &Session, args: LogsArgs) -> Result<(), Failure
     };
     let mut chunks = coordinator.logs(request).await?;
     let mut lines = Lines::default();
+    let mut silent = true;
     loop {
         let chunk = tokio::select! {
             chunk = chunks.message() => chunk.map_err(|status| coordinator.refusal(&status))?,
-            _ = tokio::signal::ctrl_c() => None,
+            _ = tokio::signal::ctrl_c() => return print(&session.printer, one_worker, lines.rest()),
         };
         let Some(chunk) = chunk else { break };
+        silent = false;
         print(&session.printer, one_worker, lines.add(&chunk.worker, &chunk.text))?;
     }
-    print(&session.printer, one_worker, lines.rest())
+    match worker {
+        Some(worker) if silent => Err(wrote_nothing(&job, &worker)),
+        _ => print(&session.printer, one_worker, lines.rest()),
+    }
+}
+
+/// Workers say how they start, so one without a line was none of the job's, or has only just been launched.
+fn wrote_nothing(job: &str, worker: &str) -> Failure {
+    Failure::new(Class::Refused, format!("job {job} has no output of a worker {worker:?}"))
+        .hint(format!("`trainctl explain {job}` names its workers, `trainctl logs {job}` prints what they all wrote"))
 }
 
 /// Joins chunks into whole lines, each worker's apart, so that the lines of two never run into each other.

@@ -30,7 +30,7 @@ enum PoolCommand {
         #[arg(value_name = "NAME")]
         pool: String,
         /// Instances, those in use included
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", allow_negative_numbers = true)]
         capacity: u32,
     },
 }

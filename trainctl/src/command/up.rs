@@ -21,11 +21,16 @@ use trainctl_proto::v1::JobStatus;
                         Example:\n  trainctl up\n  trainctl up --listen 127.0.0.1:7070 --pools pools.toml")]
 pub(crate) struct UpArgs {
     /// Where to listen; port 0: any that is free
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = address)]
     listen: SocketAddr,
     /// Pools to take instances from [default: local-spot and local, 8 processes each]
     #[arg(long, value_name = "FILE")]
     pools: Option<PathBuf>,
+}
+
+/// An IP address and a port; names of hosts can stand for several addresses.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("expected an IP address and a port such as 127.0.0.1:7070, found {text:?}"))
 }
 
 /// What a started coordinator tells.

@@ -64,7 +64,7 @@ pub(crate) fn outcome(status: &JobStatus) -> Result<(), Failure> {
     let reason = Report::of_text(&status.reason);
     let mut message = format!("job {} {} at step {} of {}", status.job, status.state, status.step, status.steps);
     if !reason.message.is_empty() {
-        message.push_str(&format!(": {}", reason.message));
+        message.push_str(&format!(": {}", tell::first_line(&reason.message)));
     }
     let look =
         format!("`trainctl explain {0}` says what was decided, `trainctl logs {0}` what its workers wrote", status.job);

@@ -84,6 +84,13 @@ fn pull_copies_what_python_loads() {
 }
 
 #[test]
+fn pull_onto_a_file() {
+    let place = place_with_checkpoints();
+    place.write("weights", "");
+    insta::assert_snapshot!(told(&place.run(&["ckpt", "pull", "runs/points", "weights"])));
+}
+
+#[test]
 fn verify_tells_whole_from_damaged() {
     let place = place_with_checkpoints();
     insta::assert_snapshot!("verify_whole", told(&place.run(&["ckpt", "verify", "runs/points"])));
@@ -95,6 +102,10 @@ fn verify_tells_whole_from_damaged() {
     insta::assert_snapshot!("verify_damaged", told(&place.run(&["ckpt", "verify", "runs/points"])));
     insta::assert_snapshot!("pull_damaged", told(&place.run(&["ckpt", "pull", "runs/points", "weights"])));
     assert_eq!(place.run(&["ckpt", "verify", "runs/points", "--step", "10"]).code, 0);
+
+    std::fs::write(place.path(&model_file(10)), "").unwrap();
+    let ran = place.run(&["ckpt", "verify", "runs/points"]);
+    assert!(ran.stderr.contains("2 of 2 checkpoints") && ran.stderr.contains("nothing is left"), "{}", ran.stderr);
 }
 
 #[test]

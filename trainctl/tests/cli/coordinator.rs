@@ -121,6 +121,7 @@ fn what_is_not_there_gets_the_nearest_name() {
         ("unknown_job_cancel", &["cancel", "pints"]),
         ("unknown_job_watch", &["watch", "pints"]),
         ("unknown_job_logs", &["logs", "pints"]),
+        ("unknown_worker_logs", &["logs", "points", "--worker", "w9"]),
         ("unknown_job_ckpt", &["ckpt", "ls", "pints"]),
         ("unknown_worker", &["worker", "drain", "w9"]),
         ("unknown_worker_evict", &["worker", "evict", "w9", "--now"]),
@@ -251,6 +252,21 @@ fn watching_survives_a_coordinator_that_is_killed_and_started_again() {
     assert_eq!(ran.code, 1, "a cancelled job has not succeeded");
     assert!(ran.stderr.contains("the coordinator is back at http://127.0.0.1:[PORT]"), "{}", ran.stderr);
     assert_eq!(lines().last().unwrap()["state"], "cancelled");
+}
+
+#[test]
+fn following_logs_ends_when_the_coordinator_is_killed() {
+    let place = place_with_job();
+    let killed = place.coordinator();
+    place.json(&["submit", "job.toml"]);
+    place.write("home/logs/points/w1.log", "it starts\n");
+    let out = place.path("logs.out");
+    let mut following = place.command(&["logs", "points", "--follow"]);
+    let following =
+        following.stdout(std::fs::File::create(&out).unwrap()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    until("a first line is printed", || std::fs::read_to_string(&out).unwrap().contains("it starts"));
+    killed.signal(Signal::KILL);
+    insta::assert_snapshot!(told(&place.finish(following.wait_with_output().unwrap())));
 }
 
 #[test]

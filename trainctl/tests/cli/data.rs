@@ -19,6 +19,13 @@ fn pin_of_nothing() {
 }
 
 #[test]
+fn pin_into_a_folder_that_is_not_there() {
+    let place = Place::new();
+    place.pin_points();
+    insta::assert_snapshot!(told(&place.run(&["data", "pin", "points.csv", "-o", "nowhere/points.manifest.json"])));
+}
+
+#[test]
 fn pin_with_a_target_that_is_no_column() {
     let place = Place::new();
     place.pin_points();

@@ -71,6 +71,28 @@ fn a_job_file_that_is_not_there() {
 }
 
 #[test]
+fn a_job_file_that_is_a_folder() {
+    insta::assert_snapshot!(told(&Place::new().run(&["submit", "."])));
+}
+
+#[test]
+fn a_job_file_that_is_no_text() {
+    let place = Place::new();
+    std::fs::write(place.path("job.toml"), [0xff, 0xfe, 0x00]).unwrap();
+    insta::assert_snapshot!(told(&place.run(&["submit", "job.toml"])));
+}
+
+#[test]
+fn an_address_that_is_none() {
+    insta::assert_snapshot!(told(&Place::new().run(&["up", "--listen", "localhost"])));
+}
+
+#[test]
+fn a_capacity_below_nothing() {
+    insta::assert_snapshot!(told(&Place::new().run(&["pool", "set", "local-spot", "--capacity", "-1"])));
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error_worth_words() {
     let place = Place::new();
     let mut child = place

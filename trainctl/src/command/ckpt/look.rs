@@ -1,7 +1,8 @@
 //! `ckpt ls` and `ckpt show`: what manifests say, with no file of a checkpoint read.
 
+use super::failure;
 use super::place::Place;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::format;
 use crate::printer::Printer;
 use crate::table::{self, Rows, Tone, plain, toned};
@@ -36,16 +37,16 @@ struct Shown {
 
 /// Lists the committed checkpoints, oldest first.
 pub(super) async fn list(printer: &Printer, place: &Place) -> Result<(), Failure> {
-    let listed = place.folder.list().await.map_err(|error| place.failure(error))?;
+    let listed = place.folder.list().await.map_err(|error| failure(&error))?;
     if listed.is_empty() && !printer.json() {
         printer.note(&format!("no checkpoints in {}", place.shown));
         return Ok(());
     }
-    let views: Vec<Row> = listed.iter().map(|listed| row(place, listed)).collect();
-    printer.emit(&views, |printer| table(printer, place, &listed, SystemTime::now()))
+    let views: Vec<Row> = listed.iter().map(row).collect();
+    printer.emit(&views, |printer| table(printer, &listed, SystemTime::now()))
 }
 
-fn row(place: &Place, listed: &Listed) -> Row {
+fn row(listed: &Listed) -> Row {
     match &listed.manifest {
         Ok(manifest) => row_of(manifest),
         Err(error) => Row {
@@ -57,7 +58,7 @@ fn row(place: &Place, listed: &Listed) -> Row {
             why: None,
             state_digest: None,
             committed: None,
-            damage: Some(place.words(error)),
+            damage: Some(chain(error)),
         },
     }
 }
@@ -76,7 +77,7 @@ fn row_of(manifest: &Manifest) -> Row {
     }
 }
 
-fn table(printer: &Printer, place: &Place, listed: &[Listed], now: SystemTime) -> String {
+fn table(printer: &Printer, listed: &[Listed], now: SystemTime) -> String {
     let mut rows = Rows::new(printer, &[">STEP", ">SIZE", ">LOSS", ">WORKERS", "SAVED", "WHY", "STATE"]);
     for Listed { step, manifest } in listed {
         match manifest {
@@ -96,7 +97,7 @@ fn table(printer: &Printer, place: &Place, listed: &[Listed], now: SystemTime) -
                 plain("-"),
                 plain("-"),
                 toned("damaged", Tone::Bad),
-                plain(place.words(error)),
+                plain(chain(error)),
             ]),
         }
     }
@@ -105,7 +106,7 @@ fn table(printer: &Printer, place: &Place, listed: &[Listed], now: SystemTime) -
 
 /// Shows one.
 pub(super) async fn show(printer: &Printer, place: &Place, step: u64) -> Result<(), Failure> {
-    let manifest = place.folder.read_manifest(step).await.map_err(|error| place.failure(error))?;
+    let manifest = place.folder.read_manifest(step).await.map_err(|error| failure(&error))?;
     let shown = Shown { run: place.shown.clone(), row: row_of(&manifest), files: manifest.files.clone() };
     printer.emit(&shown, |printer| {
         let saved = format::rfc3339(manifest.created_ms).unwrap_or_else(|| "-".to_owned());

@@ -9,7 +9,7 @@ use crate::cli::Session;
 use crate::failure::{Class, Failure, chain};
 use clap::{Args, Subcommand};
 use place::Place;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use trainctl_checkpoint::CheckpointError;
 
 /// Arguments of `ckpt`.
@@ -89,6 +89,11 @@ pub(crate) async fn run(session: &Session, args: CkptArgs) -> Result<(), Failure
 
 /// A checkpoint error in this command line's words.
 fn failure(error: &CheckpointError) -> Failure {
+    if let CheckpointError::Io { action, object, source } = error
+        && let Some(source) = source.downcast_ref::<std::io::Error>()
+    {
+        return Failure::file(action, Path::new(object), source);
+    }
     let class = match error {
         CheckpointError::Open(_) | CheckpointError::JobName { .. } => Class::Usage,
         CheckpointError::NotCommitted { .. } | CheckpointError::NoneWhole { .. } => Class::Refused,

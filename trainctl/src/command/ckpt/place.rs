@@ -3,9 +3,9 @@
 
 use super::failure;
 use crate::cli::Session;
-use crate::failure::{Class, Failure, chain};
+use crate::failure::{Class, Failure};
 use crate::home;
-use trainctl_checkpoint::{CheckpointError, RunFolder};
+use trainctl_checkpoint::RunFolder;
 
 /// A run's folder, found.
 pub(super) struct Place {
@@ -62,23 +62,6 @@ impl Place {
         Self::open(&root, job)
     }
 
-    /// An error's words with whole paths: inside a store objects have none before their first folder.
-    pub(super) fn words(&self, error: &CheckpointError) -> String {
-        let text = chain(error);
-        let path = self.folder.path().as_ref();
-        let whole = format!("/{path}");
-        if text.contains(&whole) { text } else { text.replace(path, &whole) }
-    }
-
-    /// An error about this folder.
-    pub(super) fn failure(&self, error: CheckpointError) -> Failure {
-        let mut failure = failure(&error);
-        if let Some(report) = failure.reports.first_mut() {
-            report.message = self.words(&error);
-        }
-        failure
-    }
-
     fn open(root: &str, job: &str) -> Result<Self, Failure> {
         let folder = RunFolder::open(root, job).map_err(|error| failure(&error))?;
         Ok(Self { folder, shown: format!("{}/{job}", root.trim_end_matches('/')) })
@@ -89,7 +72,7 @@ impl Place {
         if let Some(step) = asked {
             return Ok(step);
         }
-        let steps = self.folder.steps().await.map_err(|error| self.failure(error))?;
+        let steps = self.folder.steps().await.map_err(|error| failure(&error))?;
         steps.last().copied().ok_or_else(|| {
             Failure::new(Class::Refused, format!("{}: no checkpoint has been committed yet", self.shown))
         })

@@ -1,5 +1,6 @@
 //! `ckpt pull`: a checkpoint copied out, verified on the way.
 
+use super::failure;
 use super::place::Place;
 use crate::failure::Failure;
 use crate::format;
@@ -28,7 +29,7 @@ pub(super) async fn pull(printer: &Printer, place: &Place, step: u64, dest: Path
     });
     let pulled = pulled.await;
     bar.finish_and_clear();
-    let manifest = pulled.map_err(|error| place.failure(error))?;
+    let manifest = pulled.map_err(|error| failure(&error))?;
     let pulled =
         Pulled { step, bytes: manifest.bytes(), state_digest: manifest.state_digest.to_string(), folder: dest };
     printer.emit(&pulled, |_| {

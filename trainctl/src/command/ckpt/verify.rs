@@ -1,7 +1,8 @@
 //! `ckpt verify`: every byte of a checkpoint against the digests of its manifest.
 
+use super::failure;
 use super::place::Place;
-use crate::failure::{Class, Failure};
+use crate::failure::{Class, Failure, chain};
 use crate::format;
 use crate::printer::Printer;
 use crate::table::{Rows, Tone, plain, toned};
@@ -20,7 +21,7 @@ struct Verdict {
 pub(super) async fn verify(printer: &Printer, place: &Place, step: Option<u64>) -> Result<(), Failure> {
     let steps = match step {
         Some(step) => vec![step],
-        None => place.folder.steps().await.map_err(|error| place.failure(error))?,
+        None => place.folder.steps().await.map_err(|error| failure(&error))?,
     };
     if steps.is_empty() && !printer.json() {
         printer.note(&format!("no checkpoints in {}", place.shown));
@@ -29,10 +30,8 @@ pub(super) async fn verify(printer: &Printer, place: &Place, step: Option<u64>) 
     for step in steps {
         let damage = match place.folder.verify(step).await {
             Ok(_) => None,
-            Err(error @ (CheckpointError::Damaged(_) | CheckpointError::FormatVersion { .. })) => {
-                Some(place.words(&error))
-            }
-            Err(error) => return Err(place.failure(error)),
+            Err(error @ (CheckpointError::Damaged(_) | CheckpointError::FormatVersion { .. })) => Some(chain(&error)),
+            Err(error) => return Err(failure(&error)),
         };
         verdicts.push(Verdict { step, whole: damage.is_none(), damage });
     }
@@ -49,6 +48,10 @@ pub(super) async fn verify(printer: &Printer, place: &Place, step: Option<u64>) 
         return Ok(());
     }
     let all = format::count(verdicts.len() as u64, "checkpoint");
-    Err(Failure::new(Class::Damaged, format!("{}: {damaged} of {all} can't be trusted", place.shown))
-        .hint("a job that resumes falls back to the newest whole one by itself"))
+    let hint = match (verdicts.iter().rfind(|verdict| verdict.whole), step) {
+        (Some(whole), _) => format!("a job that resumes falls back to step {}, the newest whole one", whole.step),
+        (None, Some(_)) => "without --step all are verified, and the newest whole one is named".to_owned(),
+        (None, None) => "nothing is left to go on from: bring a copy back, or submit under another name".to_owned(),
+    };
+    Err(Failure::new(Class::Damaged, format!("{}: {damaged} of {all} can't be trusted", place.shown)).hint(hint))
 }
