@@ -20,6 +20,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     workspace::run(libtorch.apply(workspace::cargo().args(["build", "--workspace", "--bins"])))?;
 
     let nextest = has_nextest();
+    // nextest leaves the examples in the documentation out.
+    if nextest && options.filter.is_none() {
+        workspace::run(libtorch.apply(workspace::cargo().args(["test", "--workspace", "--doc", "--quiet"])))?;
+    }
     let mut command = workspace::cargo();
     command.args(if nextest { &["nextest", "run", "--workspace"][..] } else { &["test", "--workspace"][..] });
     command.args(&options.filter);
@@ -27,11 +31,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         command.arg("--").args(&options.passed_on);
     }
     workspace::run(libtorch.apply(&mut command))?;
-
-    // nextest leaves the examples in the documentation out.
-    if nextest && options.filter.is_none() {
-        workspace::run(libtorch.apply(workspace::cargo().args(["test", "--workspace", "--doc", "--quiet"])))?;
-    }
     Ok(())
 }
 
