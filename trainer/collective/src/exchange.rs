@@ -11,7 +11,6 @@ use trainer_core::tree::{Fold, Shards, additions, subtrees};
 
 /// Chunks begin at multiples of so many floats: a cache line.
 const GRAIN: usize = 16;
-const HEADER: usize = 16;
 
 /// Moments within an exchange at which a test may let a worker die.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,7 +151,7 @@ impl Mesh {
         let mut space = buffers.others.as_mut_slice();
         let own_header = header.to_bytes();
         for (other, theirs) in headers.iter_mut().enumerate().filter(|(other, _)| *other != rank) {
-            let size = |nodes: &[Shards], chunk: usize| HEADER + nodes.len() * chunk * size_of::<f32>();
+            let size = |nodes: &[Shards], chunk: usize| Header::BYTES + nodes.len() * chunk * size_of::<f32>();
             let out = buffers.partials.iter().map(|p| bytemuck::cast_slice(&p[chunk(other)]));
             let head = self.head(Kind::Partial, round, size(&nodes[rank], chunk(other).len()));
             sends[other].frame(head, std::iter::once(own_header.as_slice()).chain(out));
@@ -187,7 +186,7 @@ impl Mesh {
             receives[other].frame(self.head(Kind::Sum, round, here.len()), [here]);
         }
         self.transfer(poller, sends, receives, interrupted, &mut || at(Point::Gather))?;
-        let parse = |(other, bytes): (usize, &[u8; HEADER])| {
+        let parse = |(other, bytes): (usize, &[u8; Header::BYTES])| {
             Header::from_bytes(bytes).ok_or_else(|| MeshError::Lost {
                 worker: self.assignment().members[other].worker.clone(),
                 detail: "sent a header that is none".to_owned(),

@@ -23,30 +23,46 @@ pub struct Header {
     pub save_asked: bool,
     /// The sender is still writing an earlier one.
     pub saving: bool,
+    /// Who waits for the sender's share of the state: a number of that request, 0 when nobody does.
+    pub joiner: u64,
+    /// The newest step whose state the sender has digested for comparison; 0 for none.
+    pub digest_step: u64,
+    /// The first eight bytes of that digest.
+    pub digest: u64,
 }
 
 impl Header {
-    /// As 16 bytes, little-endian.
+    /// Length of [`Header::to_bytes`].
+    pub const BYTES: usize = 40;
+
+    /// Little-endian.
     #[must_use]
-    pub fn to_bytes(self) -> [u8; 16] {
-        let mut bytes = [0; 16];
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.newest_generation.to_le_bytes());
         bytes[8] = u8::from(self.save_due);
         bytes[9] = u8::from(self.save_asked);
         bytes[10] = u8::from(self.saving);
+        bytes[16..24].copy_from_slice(&self.joiner.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.digest_step.to_le_bytes());
+        bytes[32..].copy_from_slice(&self.digest.to_le_bytes());
         bytes
     }
 
     /// From [`Header::to_bytes`]; `None` when these are not such bytes.
     #[must_use]
-    pub fn from_bytes(bytes: &[u8; 16]) -> Option<Self> {
-        let (generation, flags) = bytes.split_first_chunk::<8>()?;
-        let [due @ 0..=1, asked @ 0..=1, saving @ 0..=1, 0, 0, 0, 0, 0] = flags else { return None };
+    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Option<Self> {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let [generation, flags, joiner, digest_step, digest] = words else { return None };
+        let ([due @ 0..=1, asked @ 0..=1, saving @ 0..=1, 0, 0, 0, 0, 0], []) = (flags, rest) else { return None };
         Some(Self {
             newest_generation: u64::from_le_bytes(*generation),
             save_due: *due == 1,
             save_asked: *asked == 1,
             saving: *saving == 1,
+            joiner: u64::from_le_bytes(*joiner),
+            digest_step: u64::from_le_bytes(*digest_step),
+            digest: u64::from_le_bytes(*digest),
         })
     }
 }
@@ -216,8 +232,16 @@ mod tests {
 
     #[test]
     fn headers_survive_the_wire() {
-        let header = Header { newest_generation: 7, save_due: true, save_asked: false, saving: true };
+        let header = Header {
+            newest_generation: 7,
+            save_due: true,
+            save_asked: false,
+            saving: true,
+            joiner: 5,
+            digest_step: 9,
+            digest: u64::MAX,
+        };
         assert_eq!(Header::from_bytes(&header.to_bytes()), Some(header));
-        assert_eq!(Header::from_bytes(&[3; 16]), None);
+        assert_eq!(Header::from_bytes(&[3; Header::BYTES]), None);
     }
 }

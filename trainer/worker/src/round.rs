@@ -102,6 +102,7 @@ impl Trainer {
             save_due: mesh.rank() == 0 && !last && self.saving.due(step, self.since_start()),
             save_asked: self.save_asked && !last,
             saving: self.parts.saver.busy(),
+            ..Header::default()
         }
     }
 
