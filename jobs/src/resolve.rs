@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 /// A data set, as far as a job depends on it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DataFacts {
-    /// Where the manifest is; absolute.
-    pub manifest: PathBuf,
+    /// Where the manifest is: an absolute path or a URI.
+    pub manifest: String,
     /// Of the manifest's bytes, `blake3:...`.
     pub digest: String,
     /// Samples to train on, with `data.held_out` kept back. For text, a sample is a window of the model's context.
@@ -42,22 +42,51 @@ impl TargetFacts {
 }
 
 impl JobSpec {
-    /// Where the data manifest is: relative to the job file's folder, or else to the current directory. Both are
-    /// made absolute.
+    /// Where the data manifest is: a URI as it stands; a path relative to the job file's folder, or else to the
+    /// current directory, made absolute.
     ///
     /// # Errors
     /// [`SpecErrors`] with both places when it is in neither.
-    pub fn find_manifest(&self, job_folder: &Path, current: &Path) -> Result<PathBuf, SpecErrors> {
-        let manifest = Path::new(self.data.manifest.strip_prefix("file://").unwrap_or(&self.data.manifest));
-        let mut tried = vec![current.join(job_folder).join(manifest), current.join(manifest)];
-        tried.dedup();
-        if let Some(found) = tried.iter().find(|path| path.is_file()) {
-            return Ok(found.components().collect());
+    pub fn find_manifest(&self, job_folder: &Path, current: &Path) -> Result<String, SpecErrors> {
+        if self.data.manifest.contains("://") {
+            return Ok(self.data.manifest.clone());
         }
-        let tried: Vec<String> = tried.iter().map(|path| path.display().to_string()).collect();
-        let hint = "`trainctl data pin` writes one; a relative path starts at the job file's folder".to_owned();
-        let found = format!("none at {}", tried.join(" or "));
-        Err(self.wrong(vec![problem("data.manifest", "a manifest".to_owned(), found, Some(hint))]))
+        let hint = "`trainctl data pin` writes one; a relative path starts at the job file's folder";
+        let found = find(&self.data.manifest, job_folder, current);
+        found.map(|path| path.display().to_string()).map_err(|found| {
+            self.wrong(vec![problem("data.manifest", "a manifest".to_owned(), found, Some(hint.to_owned()))])
+        })
+    }
+
+    /// Where the file of the job's own model is, looked for like the manifest; `None` for the built-in models.
+    ///
+    /// # Errors
+    /// [`SpecErrors`] with both places when it is in neither.
+    pub fn find_model(&self, job_folder: &Path, current: &Path) -> Result<Option<PathBuf>, SpecErrors> {
+        let ModelSpec::Torchscript { path, .. } = &self.model else { return Ok(None) };
+        let hint = "export the module with torch.jit.script; a relative path starts at the job file's folder";
+        find(path, job_folder, current).map(Some).map_err(|found| {
+            self.wrong(vec![problem("model.path", "a TorchScript file".to_owned(), found, Some(hint.to_owned()))])
+        })
+    }
+
+    /// The job with the place of its own model made absolute. `digest` is of the file's bytes.
+    ///
+    /// # Errors
+    /// [`SpecErrors`] when it is not the digest that the job names.
+    pub fn pin_model(mut self, file: &Path, digest: &str) -> Result<Self, SpecErrors> {
+        let ModelSpec::Torchscript { path, digest: pinned, .. } = &mut self.model else { return Ok(self) };
+        if pinned == digest {
+            *path = file.display().to_string();
+            return Ok(self);
+        }
+        let wrong = problem(
+            "model.digest",
+            format!("{digest}, the digest of {}", file.display()),
+            pinned.clone(),
+            Some("take the new digest if you know why the model changed; else restore the file".to_owned()),
+        );
+        Err(self.wrong(vec![wrong]))
     }
 
     /// The job as the coordinator takes it: paths absolute, `steps` set and `epochs` not.
@@ -69,7 +98,7 @@ impl JobSpec {
         if self.data.digest != data.digest {
             problems.push(problem(
                 "data.digest",
-                format!("{}, the digest of {}", data.digest, data.manifest.display()),
+                format!("{}, the digest of {}", data.digest, data.manifest),
                 self.data.digest.clone(),
                 Some("take the new digest if you know why the data changed; else restore the manifest".to_owned()),
             ));
@@ -88,7 +117,7 @@ impl JobSpec {
                 problems.push(problem("train.schedule.warmup_steps", expected, warmup_steps.to_string(), None));
             }
         }
-        self.data.manifest = data.manifest.display().to_string();
+        self.data.manifest.clone_from(&data.manifest);
         if let Some(root) = self.checkpoint.root.as_mut().filter(|root| !root.contains("://")) {
             match std::path::absolute(job_folder.join(&*root)) {
                 Ok(path) => *root = path.display().to_string(),
@@ -118,7 +147,16 @@ impl JobSpec {
                 problems.push(problem("model.kind", "features and targets".to_owned(), "a text".to_owned(), hint));
             }
             ModelSpec::Convnet { channels, .. } => problems.extend(image_misfit(channels.len(), &data.sample_shape)),
-            ModelSpec::Mlp { .. } | ModelSpec::Gpt { .. } => {}
+            ModelSpec::Torchscript { context: None, .. } if is_text => {
+                let expected = "how many bytes of text the module sees at a time".to_owned();
+                let hint = Some("such as context = 64".to_owned());
+                problems.push(problem("model.context", expected, "none".to_owned(), hint));
+            }
+            ModelSpec::Torchscript { context: Some(context), .. } if !is_text => {
+                let expected = format!("no such key for {}", data.target.describe());
+                problems.push(problem("model.context", expected, context.to_string(), Some("remove it".to_owned())));
+            }
+            ModelSpec::Mlp { .. } | ModelSpec::Gpt { .. } | ModelSpec::Torchscript { .. } => {}
         }
         let loss = match (self.train.loss, data.target) {
             (LossSpec::CrossEntropy, TargetFacts::Number) => Some(("\"mse\"", "\"cross-entropy\"")),
@@ -133,12 +171,37 @@ impl JobSpec {
     }
 }
 
+/// An existing file: relative to the job file's folder, or else to the current directory. Fails with the places that
+/// were tried.
+fn find(named: &str, job_folder: &Path, current: &Path) -> Result<PathBuf, String> {
+    let named = Path::new(named.strip_prefix("file://").unwrap_or(named));
+    let mut tried = vec![current.join(job_folder).join(named), current.join(named)];
+    tried.dedup();
+    if let Some(found) = tried.iter().find(|path| path.is_file()) {
+        return Ok(found.components().collect());
+    }
+    let tried: Vec<String> = tried.iter().map(|path| path.display().to_string()).collect();
+    Err(format!("none at {}", tried.join(" or ")))
+}
+
 impl ModelSpec {
+    /// As `model.kind` has it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Mlp { .. } => "mlp",
+            Self::Convnet { .. } => "convnet",
+            Self::Gpt { .. } => "gpt",
+            Self::Torchscript { .. } => "torchscript",
+        }
+    }
+
     /// How many bytes of text it sees at a time; absent where it does not learn from text.
     #[must_use]
     pub fn context(&self) -> Option<u32> {
         match self {
             Self::Gpt { context, .. } => Some(*context),
+            Self::Torchscript { context, .. } => *context,
             Self::Mlp { .. } | Self::Convnet { .. } => None,
         }
     }

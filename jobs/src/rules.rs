@@ -1,6 +1,6 @@
 //! What must hold between several keys of a job.
 
-use crate::spec::{JobSpec, LossSpec, ModelSpec, OnDemandSpec, OptimizerSpec, ScheduleSpec};
+use crate::spec::{ComputeSpec, JobSpec, LossSpec, ModelSpec, OnDemandSpec, OptimizerSpec, ScheduleSpec};
 use crate::structure::Problem;
 use crate::tree::keys;
 
@@ -107,6 +107,14 @@ impl Rules {
     }
 
     fn model(&mut self, job: &JobSpec) {
+        if matches!(job.model, ModelSpec::Torchscript { .. }) && job.train.compute != ComputeSpec::Fp32 {
+            self.add(
+                &["train.compute", "model.kind"],
+                "\"fp32\" for a torchscript module, whose own code says what runs in which type".to_owned(),
+                "\"bf16\"".to_owned(),
+                Some("cast in the module's forward, and return float32".to_owned()),
+            );
+        }
         let ModelSpec::Gpt { heads, width, .. } = job.model else { return };
         if !width.is_multiple_of(heads) {
             let divisors: Vec<String> = (1..=width.min(64))

@@ -1,6 +1,6 @@
 //! Texts of a job spec that have a form: names, digests, times, places. The types name the form, here it is checked.
 
-use crate::spec::CheckpointEvery;
+use crate::spec::{CheckpointEvery, PeerSilence};
 
 const NAME_MAX_CHARS: usize = 63;
 
@@ -11,7 +11,8 @@ pub(crate) fn describe(format: &str) -> &'static str {
         "blake3-digest" => "\"blake3:\" and 64 hex digits",
         "checkpoint-every" => "\"auto\", a number of steps such as \"500 steps\", or a time such as \"5 min\"",
         "duration" => "a time such as \"6h\" or \"90 min\"",
-        "folder-uri" => "a folder such as \"file:///data/runs\"",
+        "peer-silence" => "a time from \"200 ms\" to \"10 min\"",
+        "folder-uri" => "a folder or bucket such as \"file:///data/runs\" or \"s3://bucket/runs\"",
         _ => unreachable!("a text format that nothing checks: {format}"),
     }
 }
@@ -33,6 +34,11 @@ pub(crate) fn check(format: &str, text: &str) -> Result<(), Option<String>> {
             Ok(_) => Err(Some("a time of 0 is over at once; leave the key out for no bound".to_owned())),
             Err(_) => Err(Some("units are s, min, h, days".to_owned())),
         },
+        "peer-silence" => match (PeerSilence::try_from(text.to_owned()), humantime::parse_duration(text.trim())) {
+            (Ok(_), _) => Ok(()),
+            (Err(_), Ok(_)) => Err(None),
+            (Err(_), Err(_)) => Err(Some("units are ms, s, min".to_owned())),
+        },
         "folder-uri" => check_folder(text),
         _ => unreachable!("a text format that nothing checks: {format}"),
     }
@@ -43,6 +49,7 @@ pub(crate) fn sample(format: Option<&str>) -> &'static str {
     match format {
         Some("checkpoint-every") => "auto",
         Some("duration") => "1h",
+        Some("peer-silence") => "2s",
         _ => "x",
     }
 }
@@ -65,7 +72,7 @@ fn check_name(text: &str) -> Result<(), Option<String>> {
 }
 
 fn check_digest(text: &str) -> Result<(), Option<String>> {
-    let pin = || Some("`trainctl data pin` prints it, `trainctl data show MANIFEST` again".to_owned());
+    let pin = || Some("`trainctl data pin` prints a data set's, `trainctl model pin` a model's".to_owned());
     let Some(hex) = text.strip_prefix("blake3:") else {
         let is_bare = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         return Err(if is_bare { Some(format!("write \"blake3:{text}\"")) } else { pin() });
@@ -85,7 +92,8 @@ fn check_folder(text: &str) -> Result<(), Option<String>> {
         None => Ok(()),
         Some(("file", rest)) if rest.starts_with('/') => Ok(()),
         Some(("file", rest)) => Err(Some(format!("write three slashes: \"file:///{rest}\""))),
-        Some(("s3" | "gs", _)) => Err(Some("buckets are not supported yet: use a folder".to_owned())),
+        Some(("s3" | "gs", bucket)) if !matches!(bucket.chars().next(), None | Some('/')) => Ok(()),
+        Some((scheme @ ("s3" | "gs"), _)) => Err(Some(format!("write \"{scheme}://your-bucket/runs\""))),
         Some(_) => Err(None),
     }
 }
@@ -131,6 +139,8 @@ mod tests {
             ("checkpoint-every", "1_000 steps"),
             ("checkpoint-every", "1 step"),
             ("checkpoint-every", "5 min"),
+            ("peer-silence", "2s"),
+            ("peer-silence", "500 ms"),
             ("folder-uri", "file:///x"),
             ("folder-uri", "runs"),
         ] {
@@ -138,9 +148,12 @@ mod tests {
         }
         assert_eq!(hint("checkpoint-every", "500").unwrap(), "500 of what? write \"500 steps\"");
         assert_eq!(hint("checkpoint-every", "0 steps"), None);
+        assert_eq!((hint("peer-silence", "0s"), hint("peer-silence", "1 h")), (None, None));
+        assert!(hint("peer-silence", "2").unwrap().contains("units are"));
         assert!(hint("duration", "soon").unwrap().contains("units are"));
         assert!(hint("duration", "0s").unwrap().contains("over at once"));
         assert!(hint("folder-uri", "file://x").unwrap().contains("file:///x"));
-        assert!(hint("folder-uri", "s3://x").unwrap().contains("not supported yet"));
+        assert!(check("folder-uri", "s3://bucket/runs").is_ok());
+        assert!(hint("folder-uri", "gs:///runs").unwrap().contains("gs://your-bucket/runs"));
     }
 }

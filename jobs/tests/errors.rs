@@ -152,7 +152,11 @@ fn each_wrong_value_names_its_key() {
             "lr = 1e-3",
             "train.optimizer.kind: expected \"adamw\" or \"sgd\", found no such key",
         ),
-        ("kind = \"mlp\"", "kind = 3", "model.kind: expected \"mlp\", \"convnet\" or \"gpt\", found 3"),
+        (
+            "kind = \"mlp\"",
+            "kind = 3",
+            "model.kind: expected \"mlp\", \"convnet\", \"gpt\" or \"torchscript\", found 3",
+        ),
         ("[128, 64]", "[128, 0]", "model.hidden[1]: expected a whole number from 1 to 65536, found 0"),
         ("[128, 64]", "128", "hint: put it in brackets"),
         ("[128, 64]", "\"big\"", "model.hidden: expected a list of whole numbers from 1 to 65536, found \"big\""),
@@ -200,6 +204,11 @@ fn each_wrong_value_names_its_key() {
             "[resources]",
             "[checkpoint]\nkeep_last = 0\n[resources]",
             "checkpoint.keep_last: expected a whole number from 1",
+        ),
+        (
+            "[resources]",
+            "[checkpoint]\nkeep_every = 0\n[resources]",
+            "checkpoint.keep_every: expected a whole number from 1",
         ),
         (
             "[resources]",

@@ -1,6 +1,6 @@
 //! Putting a job together with its data set.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use trainctl_jobs::{DataFacts, JobSpec, TargetFacts, apply_set, parse};
 
 const DIGEST: &str = "blake3:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -19,7 +19,7 @@ fn job(sets: &[&str]) -> JobSpec {
 
 fn facts() -> DataFacts {
     DataFacts {
-        manifest: PathBuf::from("/data/m.json"),
+        manifest: "/data/m.json".to_owned(),
         digest: DIGEST.to_owned(),
         train_samples: 100,
         sample_shape: vec![1, 8, 8],
@@ -59,10 +59,13 @@ fn the_manifest_is_looked_for_beside_the_job_then_here() {
     );
 
     std::fs::write(here.join("m.json"), "").unwrap();
-    assert_eq!(job.find_manifest(&jobs, &here).unwrap(), here.join("m.json"));
+    assert_eq!(job.find_manifest(&jobs, &here).unwrap(), here.join("m.json").display().to_string());
     std::fs::write(jobs.join("m.json"), "").unwrap();
-    assert_eq!(job.find_manifest(&jobs, &here).unwrap(), jobs.join("m.json"));
-    assert_eq!(job.find_manifest(Path::new("../jobs"), &here).unwrap(), here.join("../jobs/m.json"));
+    assert_eq!(job.find_manifest(&jobs, &here).unwrap(), jobs.join("m.json").display().to_string());
+    assert_eq!(
+        job.find_manifest(Path::new("../jobs"), &here).unwrap(),
+        here.join("../jobs/m.json").display().to_string()
+    );
 }
 
 #[test]
@@ -102,4 +105,55 @@ fn what_does_not_fit_the_data_is_refused() {
         let message = refused(job(&sets), facts);
         assert!(message.contains(expected), "{sets:?}: expected {expected:?} in\n{message}");
     }
+}
+
+/// A job with a model of its own, `m.pt`.
+fn own(sets: &[&str]) -> JobSpec {
+    let model = format!("kind = \"torchscript\"\npath = \"m.pt\"\ndigest = \"{DIGEST}\"");
+    let text = text().replace("kind = \"mlp\"\nhidden = [8]", &model);
+    let text = sets.iter().fold(text, |text, set| apply_set(&text, set).unwrap());
+    parse(&text, "job.toml").unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+#[test]
+fn a_model_of_its_own_is_found_beside_the_job_and_pinned_by_its_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.pt");
+    let missing = own(&[]).find_model(folder.path(), folder.path()).unwrap_err().to_string();
+    assert!(missing.contains("model.path: expected a TorchScript file, found none at "), "{missing}");
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(own(&[]).find_model(folder.path(), Path::new("/")).unwrap(), Some(file.clone()));
+    assert_eq!(job(&[]).find_model(folder.path(), Path::new("/")).unwrap(), None);
+
+    let other = format!("blake3:{}", "f".repeat(64));
+    let refused = own(&[]).pin_model(&file, &other).unwrap_err().to_string();
+    assert!(
+        refused.contains(&format!("model.digest: expected {other}, the digest of {}", file.display())),
+        "{refused}"
+    );
+    let pinned = own(&[]).pin_model(&file, DIGEST).unwrap();
+    assert!(
+        matches!(pinned.model, trainctl_jobs::ModelSpec::Torchscript { path, .. } if path == file.display().to_string())
+    );
+}
+
+#[test]
+fn a_model_of_its_own_needs_a_context_for_text_and_for_nothing_else() {
+    let text = DataFacts { target: TargetFacts::NextByte, sample_shape: vec![], ..facts() };
+    let refusal = refused(own(&[]), &text);
+    assert!(refusal.contains("model.context: expected how many bytes of text the module sees at a time"), "{refusal}");
+    assert!(own(&["model.context=16"]).resolve(Path::new("/jobs"), &text).is_ok());
+    let refusal = refused(own(&["model.context=16"]), &facts());
+    assert!(refusal.contains("model.context: expected no such key for a data set of 10 classes"), "{refusal}");
+}
+
+#[test]
+fn a_model_of_its_own_computes_in_the_types_that_it_says_itself() {
+    let text = text().replace(
+        "kind = \"mlp\"\nhidden = [8]",
+        &format!("kind = \"torchscript\"\npath = \"m.pt\"\ndigest = \"{DIGEST}\""),
+    );
+    let text = apply_set(&text, "train.compute=bf16").unwrap();
+    let refused = parse(&text, "job.toml").unwrap_err().to_string();
+    assert!(refused.contains("train.compute: expected \"fp32\" for a torchscript module"), "{refused}");
 }

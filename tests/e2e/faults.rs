@@ -1,7 +1,7 @@
 //! Deaths at every phase of a step, at random steps, of joiners and donors, of everyone at once; and departures with
 //! notice. The result never changes.
 
-use crate::{digest, options, undisturbed};
+use crate::{digest, mixed, options, undisturbed};
 use rustix::process::Signal;
 use serde_json::Value;
 use trainctl_tests::{Cluster, Job, eventually, kill, processes_of};
@@ -155,19 +155,7 @@ fn random_kills_over_twenty_seeds() {
 
 #[test]
 fn workers_of_other_numerics_are_refused() {
-    // The second worker's libtorch is told to use plain kernels: really different bits.
-    let folder = Cluster::prepare(options(&[]));
-    let wrapper = folder.folder().join("mixed-worker");
-    let worker = trainctl_tests::program("trainctl-worker");
-    let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *'--worker w2 '*) export ATEN_CPU_CAPABILITY=default;; esac\nexec {} \"$@\"\n",
-        worker.display()
-    );
-    std::fs::write(&wrapper, script).unwrap();
-    std::process::Command::new("chmod").arg("+x").arg(&wrapper).status().unwrap();
-    let mut cluster = folder;
-    cluster.set_environment("TRAINCTL_WORKER", &wrapper.to_string_lossy());
-    cluster.start();
+    let cluster = mixed();
     let mut job = Job::convnet("mixed", &cluster.folder().join("runs"));
     job.workers = (1, 2);
     job.steps = 300;

@@ -2,11 +2,18 @@
 #![allow(missing_docs)]
 
 mod coordinator;
+mod corruption;
+mod data;
 mod exact;
+mod fast;
 mod faults;
+mod joining;
+mod links;
 mod local;
+mod reproduce;
 mod storage;
 mod trace;
+mod uneven;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +26,22 @@ pub(crate) const QUICK: &str = "[pools.local-spot]\nkind = \"local\"\nspot = tru
 pub(crate) fn options(environment: &[(&str, &str)]) -> Options {
     let own = |(n, v): &(&str, &str)| ((*n).to_owned(), (*v).to_owned());
     Options { pools: QUICK.to_owned(), environment: environment.iter().map(own).collect() }
+}
+
+/// A cluster whose second worker's libtorch is told to use plain kernels: really different bits.
+pub(crate) fn mixed() -> Cluster {
+    let mut cluster = Cluster::prepare(options(&[]));
+    let wrapper = cluster.folder().join("mixed-worker");
+    let worker = trainctl_tests::program("trainctl-worker");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *'--worker w2 '*) export ATEN_CPU_CAPABILITY=default;; esac\nexec {} \"$@\"\n",
+        worker.display()
+    );
+    std::fs::write(&wrapper, script).unwrap();
+    std::process::Command::new("chmod").arg("+x").arg(&wrapper).status().unwrap();
+    cluster.set_environment("TRAINCTL_WORKER", &wrapper.to_string_lossy());
+    cluster.start();
+    cluster
 }
 
 /// What one undisturbed worker makes of the usual job in so many steps: the digest that all others must reach.

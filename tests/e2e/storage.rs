@@ -134,12 +134,14 @@ fn a_full_disk_costs_checkpoints_and_nothing_else() {
     let junk = disk.join("junk");
     // Ends with an error when the disk is full, as it should.
     let _ = std::fs::write(&junk, vec![1; 8 << 20]);
-    eventually("a save fails", Duration::from_secs(60), || {
-        cluster.report("full").contains("can't save, training goes on").then_some(())
-    });
+    let failed = cluster.wait_for("full", "unable to save", |s| !s["save_failure"].is_null());
+    let reason = failed["save_failure"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("no space left"), "{failed:#}");
+    assert!(cluster.report("full").contains("train on without this checkpoint"), "{}", cluster.report("full"));
     assert!(first["ended"].is_null());
     std::fs::remove_file(&junk).unwrap();
     let status = cluster.wait_for_success("full");
+    assert!(status["save_failure"].is_null(), "{status:#}");
     assert_eq!(digest(&status), undisturbed(STEPS), "{}", cluster.report("full"));
 }
 

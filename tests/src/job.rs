@@ -21,6 +21,8 @@ pub struct Job {
     pub checkpoint: String,
     /// Further lines of `[train]`.
     pub train: String,
+    /// Further lines of `[resources]`.
+    pub resources: String,
     /// Where checkpoints go.
     pub root: PathBuf,
 }
@@ -42,6 +44,7 @@ impl Job {
             workers: (1, 4),
             checkpoint: "every = \"20 steps\"".to_owned(),
             train: "eval_every = 25".to_owned(),
+            resources: String::new(),
             root: root.to_owned(),
         }
     }
@@ -67,11 +70,14 @@ impl Job {
     /// The job file for this manifest and digest.
     #[must_use]
     pub fn toml_with(&self, manifest: &Path, digest: &str) -> String {
-        let Self { name, model, steps, workers: (min, max), checkpoint, train, root } = self;
+        let Self { name, model, steps, workers: (min, max), checkpoint, train, resources, root } = self;
         let mut text = format!("name = \"{name}\"\n[data]\nmanifest = {manifest:?}\ndigest = \"{digest}\"\n");
         let _ = write!(text, "[model]\n{model}\n[train]\nseed = 7\nsteps = {steps}\nglobal_batch = 64\n");
         let _ = write!(text, "logical_shards = 8\noptimizer = {{ kind = \"adamw\", lr = 1e-3 }}\n{train}\n");
-        let _ = write!(text, "[resources]\nworkers = {{ min = {min}, max = {max} }}\npools = [\"local-spot\"]\n");
+        let _ = write!(
+            text,
+            "[resources]\nworkers = {{ min = {min}, max = {max} }}\npools = [\"local-spot\"]\n{resources}\n"
+        );
         let _ = write!(text, "[checkpoint]\nroot = \"file://{}\"\n{checkpoint}\n", root.display());
         text
     }

@@ -1,7 +1,10 @@
 //! The command line: what all commands share and which there are. Each command's own arguments live with it.
 
 use crate::client::Reach;
-use crate::command::{cancel, ckpt, completions, data, explain, logs, ls, pool, show, stop, submit, up, watch, worker};
+use crate::command::{
+    cancel, ckpt, completions, data, diff, explain, logs, ls, model, pool, reproduce, show, stop, submit, up, watch,
+    worker,
+};
 use crate::failure::Failure;
 use crate::home;
 use crate::printer::{ColourChoice, Format, Printer};
@@ -15,9 +18,9 @@ Example:
 
 Exit codes:
   0    done; for a job that was waited for: succeeded
-  1    the job failed or was cancelled
+  1    the job failed or was cancelled; what was compared differs
   2    the command line or the job file is wrong
-  3    no coordinator can be reached
+  3    no coordinator, or no store, can be reached
   4    the coordinator refused, or there is no such thing
   5    data or a checkpoint doesn't match its manifest
   6    this machine stood in the way: a file, a port, a full disk
@@ -91,10 +94,16 @@ pub(crate) enum Command {
     Worker(worker::WorkerArgs),
     /// List pools, or change what one would give
     Pool(pool::PoolArgs),
-    /// List, show, verify and fetch checkpoints
+    /// List, show, compare, verify, fetch, prune and export checkpoints
     Ckpt(ckpt::CkptArgs),
+    /// Run a finished run again and compare the bits
+    Reproduce(reproduce::ReproduceArgs),
+    /// Compare two runs: what they were made from, and their curves
+    Diff(diff::DiffArgs),
     /// Pin data sets, look at their manifests, verify them
     Data(data::DataArgs),
+    /// Pin a model of your own
+    Model(model::ModelArgs),
     /// Suspend all jobs and end the coordinator
     Stop(stop::StopArgs),
     /// Print a completion script for a shell
@@ -140,7 +149,10 @@ impl Command {
             Self::Worker(args) => worker::run(session, args).await,
             Self::Pool(args) => pool::run(session, args).await,
             Self::Ckpt(args) => ckpt::run(session, args).await,
+            Self::Reproduce(args) => reproduce::run(session, args).await,
+            Self::Diff(args) => diff::run(session, args).await,
             Self::Data(args) => data::run(session, args).await,
+            Self::Model(args) => model::run(session, args).await,
             Self::Stop(args) => stop::run(session, args).await,
             Self::Completions(args) => completions::run(session, &args),
         }

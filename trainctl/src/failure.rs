@@ -5,24 +5,41 @@ use serde::Serialize;
 use std::fmt;
 use std::io::ErrorKind;
 
-/// What kind of failure it was. The number is the process's exit code; `trainctl --help` lists them.
+/// What kind of failure it was. Its code is the process's exit code; `trainctl --help` lists them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Class {
     /// The job ended otherwise than succeeded.
-    JobFailed = 1,
+    JobFailed,
+    /// What was compared is not equal.
+    Differs,
     /// The command line, or a file that it names, is not what it should be.
-    Usage = 2,
-    /// No coordinator answers.
-    Unreachable = 3,
+    Usage,
+    /// No coordinator answers, or no store.
+    Unreachable,
     /// The coordinator refused, or what was asked for does not exist.
-    Refused = 4,
+    Refused,
     /// Data or a checkpoint doesn't match its manifest.
-    Damaged = 5,
+    Damaged,
     /// This machine stood in the way: a file, a port, a full disk.
-    Local = 6,
+    Local,
     /// Ctrl-C, or the coordinator was stopped: what was waited for has not ended.
-    Interrupted = 130,
+    Interrupted,
+}
+
+impl Class {
+    /// The process's exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::JobFailed | Self::Differs => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Refused => 4,
+            Self::Damaged => 5,
+            Self::Local => 6,
+            Self::Interrupted => 130,
+        }
+    }
 }
 
 /// One error, as it is shown.
@@ -75,7 +92,7 @@ impl Failure {
 
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
-        self.class as u8
+        self.class.code()
     }
 
     /// A command line that doesn't hold, from what the parser says: the error's paragraph, then a tip or the usage.

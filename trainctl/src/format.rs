@@ -23,11 +23,19 @@ pub(crate) fn ago(ms: i64, now: SystemTime) -> String {
         None => "-".to_owned(),
         Some(time) => match now.duration_since(time).unwrap_or_default() {
             passed if passed < Duration::from_secs(1) => "just now".to_owned(),
-            passed => {
-                let unit = [86_400, 3_600, 60].into_iter().find(|unit| passed.as_secs() >= *unit).unwrap_or(1);
-                format!("{} ago", duration(Duration::from_secs(passed.as_secs() / unit * unit)))
-            }
+            _ => format!("{} ago", age(ms, now)),
         },
+    }
+}
+
+/// `12 s`, `3 min`, one unit; `-` for "not yet". A clock that is behind makes it 0.
+pub(crate) fn age(ms: i64, now: SystemTime) -> String {
+    let Some(time) = time_of_ms(ms) else { return "-".to_owned() };
+    let passed = now.duration_since(time).unwrap_or_default().as_secs();
+    let unit = [86_400, 3_600, 60].into_iter().find(|unit| passed >= *unit).unwrap_or(1);
+    match passed {
+        0 => "0 s".to_owned(),
+        _ => duration(Duration::from_secs(passed / unit * unit)),
     }
 }
 
@@ -50,6 +58,16 @@ pub(crate) fn duration(time: Duration) -> String {
 /// A duration given in milliseconds, which may be a fraction; not a number or negative reads as 0.
 pub(crate) fn duration_ms(ms: f64) -> String {
     duration(Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default())
+}
+
+/// A measured time, to two digits or so: `0.42 ms`, `7.5 ms`, `40 ms`, `1.5 s`.
+pub(crate) fn span(seconds: f64) -> String {
+    match seconds * 1e3 {
+        ms if ms < 1.0 => format!("{ms:.2} ms"),
+        ms if ms < 10.0 => format!("{ms:.1} ms"),
+        ms if ms < 1_000.0 => format!("{ms:.0} ms"),
+        _ => format!("{seconds:.1} s"),
+    }
 }
 
 /// Binary units: `512 B`, `1.4 KiB`, `95.4 MiB`.

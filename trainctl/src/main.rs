@@ -13,9 +13,11 @@ mod live;
 mod logging;
 mod nearest;
 mod printer;
+mod runs;
 mod table;
 mod tell;
 mod view;
+mod worker_program;
 
 use clap::Parser;
 use cli::Cli;
@@ -50,8 +52,8 @@ fn run(cli: Cli, printer: Printer) -> Result<(), Failure> {
 fn command_line_error(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as HelpInstead;
     if !error.use_stderr() || error.kind() == HelpInstead {
-        let code = if error.print().is_ok() { error.exit_code() } else { Class::Local as i32 };
-        return ExitCode::from(u8::try_from(code).unwrap_or(Class::Usage as u8));
+        let code = if error.print().is_ok() { error.exit_code() } else { Class::Local.code().into() };
+        return ExitCode::from(u8::try_from(code).unwrap_or(Class::Usage.code()));
     }
     let args: Vec<String> = std::env::args().collect();
     let asked = |option: &str, value: &str| {

@@ -99,14 +99,11 @@ impl Printer {
         !self.live.is_hidden()
     }
 
-    /// Does something that takes a while, with a spinner beside it where one can be seen.
-    pub(crate) fn busy<T>(&self, what: &str, work: impl FnOnce() -> T) -> T {
+    /// A spinner, seen where one can be, for work that takes a while.
+    pub(crate) fn spinner(&self, what: &str) -> ProgressBar {
         let spinner = self.live.add(ProgressBar::new_spinner().with_message(what.to_owned()));
         spinner.enable_steady_tick(SPINNER_TICK);
-        let done = work();
-        spinner.finish_and_clear();
-        self.live.remove(&spinner);
-        done
+        spinner
     }
 
     /// The value as JSON, or what `text` makes of it.

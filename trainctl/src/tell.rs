@@ -6,7 +6,7 @@ use crate::printer::Printer;
 use crate::table::{self, Tone};
 use std::path::Path;
 use std::time::Duration;
-use trainctl_proto::v1::{Evaluation, JobStatus};
+use trainctl_proto::v1::{Corruption, Evaluation, JobStatus, SaveFailure, Share};
 
 /// What a job's state means for its reader.
 pub(crate) fn state_tone(state: &str) -> Tone {
@@ -81,11 +81,18 @@ pub(crate) fn job(printer: &Printer, job: &JobStatus) -> String {
         rows.push(("reason", job.reason.clone()));
     }
     rows.push(("workers", workers(job)));
+    if !job.shares.is_empty() {
+        rows.push(("shards", shares(&job.shares)));
+    }
     if let Some(loss) = job.loss {
         rows.push(("loss", format::figure(loss)));
     }
     if let Some(eval) = &job.eval {
         rows.push(("eval", format!("{} at step {}", evaluation(eval), eval.step)));
+    }
+    if job.skipped_steps > 0 {
+        let counted = format::count(job.skipped_steps, "step");
+        rows.push(("skipped", format!("{counted} with NaN or infinity, as train.on_nonfinite says")));
     }
     rows.push(("evictions", evictions(job)));
     if job.samples_per_s > 0.0 {
@@ -93,14 +100,23 @@ pub(crate) fn job(printer: &Printer, job: &JobStatus) -> String {
     }
     rows.push(("time", times(job)));
     rows.push(("checkpoints", checkpoints(job)));
+    if let Some(failure) = &job.save_failure {
+        let SaveFailure { step, worker, reason, .. } = failure;
+        rows.push(("not saved", format!("step {step}, on {worker}: {}", first_line(reason))));
+    }
+    for one in &job.corruptions {
+        rows.push(("corruption", corruption(one)));
+    }
     if !job.state_digest.is_empty() {
         rows.push(("state", format!("{} at step {}", job.state_digest, job.state_digest_step)));
     }
     if !job.data_digest.is_empty() {
         rows.push(("data", job.data_digest.clone()));
     }
-    if !job.fingerprint.is_empty() {
-        rows.push(("numerics", job.fingerprint.clone()));
+    match job.numerics.as_str() {
+        "fast" => rows.push(("numerics", "fast: computed again, the job would give other bits".to_owned())),
+        _ if !job.fingerprint.is_empty() => rows.push(("numerics", job.fingerprint.clone())),
+        _ => {}
     }
     format!("{}\n{}", headline(printer, job), table::pairs(printer, &rows))
 }
@@ -108,6 +124,31 @@ pub(crate) fn job(printer: &Printer, job: &JobStatus) -> String {
 fn workers(job: &JobStatus) -> String {
     let now = job.world_size;
     format!("{now} now, {} to {} wanted; generation {}", job.workers_min, job.workers_max, job.generation)
+}
+
+/// `w1 6 of 10 ms, w2 2 of 40 ms`.
+fn shares(shares: &[Share]) -> String {
+    let one = |share: &Share| match share.shard_seconds {
+        seconds if seconds > 0.0 => format!("{} {} of {}", share.worker, share.shards, format::span(seconds)),
+        _ => format!("{} {}", share.worker, share.shards),
+    };
+    shares.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// `different states at step 12: w1 00ab, w2 00ac; w2 was wrong and is quarantined; 2 steps repeated from step 10`.
+fn corruption(corruption: &Corruption) -> String {
+    let mut digests: Vec<String> =
+        corruption.digests.iter().map(|(worker, digest)| format!("{worker} {digest}")).collect();
+    digests.sort();
+    let blamed = match corruption.quarantined.as_slice() {
+        [] => "who was wrong is not known".to_owned(),
+        [worker] => format!("{worker} was wrong and is quarantined"),
+        workers => format!("{} were wrong and are quarantined", workers.join(", ")),
+    };
+    let repeated = corruption.back_to.map_or(String::new(), |step| {
+        format!("; {} repeated from step {step}", format::count(corruption.steps_repeated, "step"))
+    });
+    format!("different states at step {}: {}; {blamed}{repeated}", corruption.step, digests.join(", "))
 }
 
 fn evictions(job: &JobStatus) -> String {
@@ -163,6 +204,26 @@ mod tests {
     #[test]
     fn shards_are_closed_ranges() {
         assert_eq!([shards(0, 4), shards(5, 6), shards(3, 3)], ["0-3", "5", "none"]);
+    }
+
+    #[test]
+    fn shares_say_how_many_shards_and_what_one_takes() {
+        let share = |worker: &str, shards, shard_seconds| Share { worker: worker.into(), shards, shard_seconds };
+        let text = shares(&[share("w1", 6, 0.01), share("w2", 2, 0.04), share("w3", 1, 0.0)]);
+        assert_eq!(text, "w1 6 of 10 ms, w2 2 of 40 ms, w3 1");
+    }
+
+    #[test]
+    fn a_corruption_names_step_digests_blame_and_cost() {
+        let digests = [("w2", "01"), ("w1", "00")].map(|(worker, digest)| (worker.to_owned(), digest.to_owned()));
+        let mut one = Corruption { step: 12, digests: digests.into(), ..Default::default() };
+        assert_eq!(corruption(&one), "different states at step 12: w1 00, w2 01; who was wrong is not known");
+        one.quarantined = vec!["w2".into()];
+        (one.back_to, one.steps_repeated) = (Some(10), 2);
+        assert_eq!(
+            corruption(&one),
+            "different states at step 12: w1 00, w2 01; w2 was wrong and is quarantined; 2 steps repeated from step 10"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 fn main() {
-    println!("cargo:rerun-if-changed=shim/config.cpp");
+    println!("cargo:rerun-if-changed=shim");
     let Some(lib) = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
         panic!("torch-sys did not say where libtorch lies: set LIBTORCH, or run `cargo xtask setup`");
     };
@@ -15,7 +15,8 @@ fn main() {
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .file("shim/config.cpp")
-        .compile("trainctl_torch_config");
+        .opt_level(2)
+        .files(["shim/config.cpp", "shim/gradients.cpp", "shim/module.cpp"])
+        .compile("trainctl_torch_shim");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
 }

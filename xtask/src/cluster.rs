@@ -186,9 +186,9 @@ impl Cluster {
             .with_context(|| format!("read the answer of `{shown}`: {}", String::from_utf8_lossy(&output.stdout)))
     }
 
-    /// Submits the digits job, changed by these `KEY=VALUE`.
-    pub(crate) fn submit(&self, settings: &[&str]) -> Result<()> {
-        let mut args = vec!["submit", "jobs/digits.toml"];
+    /// Submits a job file of the checkout, changed by these `KEY=VALUE`.
+    pub(crate) fn submit(&self, job_file: &str, settings: &[&str]) -> Result<()> {
+        let mut args = vec!["submit", job_file];
         args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         self.ask::<serde_json::Value>(&args)?;
         Ok(())

@@ -23,7 +23,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Routine {
     /// Bring libtorch: pinned, digests checked, once. A LIBTORCH of yours is used instead
-    Setup,
+    Setup(setup::Options),
     /// Train a job on workers that get evicted and killed, again on one that isn't, and compare the bits
     Demo,
     /// Run all tests, or those whose name contains FILTER
@@ -38,7 +38,7 @@ enum Routine {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().routine {
-        Routine::Setup => setup::announce(),
+        Routine::Setup(options) => setup::announce(&options),
         Routine::Demo => demo::run(),
         Routine::Test(options) => test::run(&options),
         Routine::Lint => lint::run(),

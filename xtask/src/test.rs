@@ -5,6 +5,9 @@ use anyhow::Result;
 use clap::Args;
 use std::process::Stdio;
 
+/// Off in a plain build: Google's client takes minutes to build.
+const GCS: &str = "--features=trainctl-objects/gcs";
+
 #[derive(Args)]
 pub(crate) struct Options {
     /// Only tests whose name contains this
@@ -17,16 +20,17 @@ pub(crate) struct Options {
 /// Sets up, builds the programs that end-to-end tests start, and runs the tests.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let libtorch = setup::run()?;
-    workspace::run(libtorch.apply(workspace::cargo().args(["build", "--workspace", "--bins"])))?;
+    setup::for_tests()?;
+    workspace::run(libtorch.apply(workspace::cargo().args(["build", "--workspace", "--bins", GCS])))?;
 
     let nextest = has_nextest();
     // nextest leaves the examples in the documentation out.
     if nextest && options.filter.is_none() {
-        workspace::run(libtorch.apply(workspace::cargo().args(["test", "--workspace", "--doc", "--quiet"])))?;
+        workspace::run(libtorch.apply(workspace::cargo().args(["test", "--workspace", "--doc", "--quiet", GCS])))?;
     }
     let mut command = workspace::cargo();
-    command.args(if nextest { &["nextest", "run", "--workspace"][..] } else { &["test", "--workspace"][..] });
-    command.args(&options.filter);
+    command.args(if nextest { &["nextest", "run"][..] } else { &["test"][..] });
+    command.args(["--workspace", GCS]).args(&options.filter);
     if !options.passed_on.is_empty() {
         command.arg("--").args(&options.passed_on);
     }

@@ -1,6 +1,7 @@
 //! What the scheduler wants done. The driver commits all [`Action::Persist`] of one event in one batch, then does
 //! the rest in order; results come back as events.
 
+use crate::corruption::Corruption;
 use crate::ids::{Generation, InstanceId, JobId, PoolName, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -72,11 +73,17 @@ pub enum ToWorker {
         members: Vec<Member>,
         /// In words, for the worker's log.
         reason: String,
+        /// The job's newest: a state from before it is to be dropped.
+        rollback: Option<Corruption>,
     },
-    /// Fetch the state from this peer, follow it, say ready.
+    /// Fetch the state from these peers, follow the donor, say ready.
     Join {
-        /// Who has it.
+        /// Who is followed.
         donor: Member,
+        /// Who else has the state and gives a share of it.
+        others: Vec<Member>,
+        /// Roll-backs that the job has seen: what the joiner holds from before the last is to be dropped.
+        rollbacks: u64,
     },
     /// There is nothing left to do.
     Exit {

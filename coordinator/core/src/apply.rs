@@ -6,6 +6,7 @@ use crate::ids::{InstanceId, JobId, Timestamp, WorkerId};
 use crate::membership;
 use crate::numerics;
 use crate::plan::{Choice, Outcome};
+use crate::shares;
 use crate::state::transitions::Assignment;
 use crate::state::{Departure, JobState, Origin, Standing, State, StopPurpose};
 
@@ -44,6 +45,13 @@ pub(crate) fn apply(state: &mut State, now: Timestamp, choice: Choice, out: &mut
                 false => Reason::Drain { workers: leaving, added, world_size },
             };
             assign(state, now, &job, &workers, Handing { immediate: false, origin, reason }, out);
+        }
+        Choice::MoveShards { job, workers, counts, moves, seconds, before, after } => {
+            let origin = origin_after(state, &job);
+            let reason = Reason::MoveShards { moves, seconds, before_seconds: before, after_seconds: after };
+            let members = membership::members(order(state, &workers), &counts);
+            state.moved_shards(now, &job);
+            hand_out(state, now, &job, members, None, Handing { immediate: false, origin, reason }, out);
         }
         Choice::Stop { job, purpose } => stop(state, now, &job, purpose, out),
         Choice::Recover { job, why, saved } => {
@@ -91,9 +99,10 @@ fn size(workers: &[WorkerId]) -> u32 {
     u32::try_from(workers.len()).unwrap_or(u32::MAX)
 }
 
-/// A group that has not trained yet passes on where its state comes from.
+/// A group that has not trained yet passes on where its state comes from; one whose states differed has none.
 fn origin_after(state: &State, job: &JobId) -> Origin {
     match state.job_of(job).0.group() {
+        Some(group) if group.rollbacks < state.job_of(job).0.counters.rollbacks => Origin::Recovery,
         Some(group) if !group.effective => group.origin,
         _ => Origin::Change,
     }
@@ -107,11 +116,34 @@ fn assign(
     handing: Handing,
     out: &mut Vec<Action>,
 ) {
-    let shards = state.job_of(job).1.spec.train.logical_shards;
-    let address = |worker: &WorkerId| state.worker(worker).map_or("", |worker| worker.address()).to_owned();
-    let order: Vec<(WorkerId, String)> = workers.iter().map(|worker| (worker.clone(), address(worker))).collect();
-    let members = membership::members(order, shards);
+    let counts = first_counts(state, now, job, workers);
+    let members = membership::members(order(state, workers), &counts);
     hand_out(state, now, job, members, None, handing, out);
+}
+
+/// Workers with their addresses.
+fn order(state: &State, workers: &[WorkerId]) -> Vec<(WorkerId, String)> {
+    let address = |worker: &WorkerId| state.worker(worker).map_or("", |worker| worker.address()).to_owned();
+    workers.iter().map(|worker| (worker.clone(), address(worker))).collect()
+}
+
+/// A new group starts even, unless what is known of its members says that it pays to start otherwise. Whoever was
+/// not measured yet is taken to be like most: the lower median of those who were.
+fn first_counts(state: &State, now: Timestamp, job: &JobId, workers: &[WorkerId]) -> Vec<u32> {
+    let (_, submission) = state.job_of(job);
+    let even = shares::even(workers.len(), submission.spec.train.logical_shards);
+    let known = |worker: &WorkerId| state.worker(worker)?.speed.known(now, state.settings.speed_known_ms);
+    let known: Vec<Option<f64>> = workers.iter().map(known).collect();
+    let mut sorted: Vec<f64> = known.iter().copied().flatten().collect();
+    sorted.sort_by(f64::total_cmp);
+    if sorted.is_empty() || !submission.by_speed() {
+        return even;
+    }
+    let usual = sorted[(sorted.len() - 1) / 2];
+    let seconds: Vec<f64> = known.into_iter().map(|known| known.unwrap_or(usual)).collect();
+    let next = shares::fastest(&even, &seconds);
+    let pays = shares::pays(shares::step_seconds(&even, &seconds), shares::step_seconds(&next, &seconds));
+    if pays { next } else { even }
 }
 
 fn stop(state: &mut State, now: Timestamp, job: &JobId, purpose: StopPurpose, out: &mut Vec<Action>) {
@@ -136,8 +168,10 @@ fn hand_out(
     let words = reason.what();
     let assignment = Assignment { members: members.clone(), immediate, origin, reason: words.clone() };
     let generation = state.assign(now, job, assignment, stop);
+    let rollback = state.job_of(job).0.corruptions.last().cloned();
     for worker in state.team(job).into_iter().filter(|worker| worker.takes_part() && worker.attached()) {
-        let message = ToWorker::Assign { generation, immediate, members: members.clone(), reason: words.clone() };
+        let (members, reason, rollback) = (members.clone(), words.clone(), rollback.clone());
+        let message = ToWorker::Assign { generation, immediate, members, reason, rollback };
         out.push(Action::Send { worker: worker.id.clone(), message });
     }
     state.decide(now, job, reason);
@@ -152,11 +186,9 @@ fn join(
     out: &mut Vec<Action>,
 ) {
     let job = job_of(state, &worker);
-    let group = state.job_of(&job).0.group();
-    let member = group.and_then(|group| group.members.iter().find(|member| member.worker == donor));
-    let Some(member) = member.cloned() else { panic!("{job}: donor {donor} is no member") };
+    let Some(message) = state.joining(&job, &donor) else { panic!("{job}: donor {donor} is no member") };
     state.stand(&worker, Standing::Joining { donor: donor.clone() });
-    out.push(Action::Send { worker: worker.clone(), message: ToWorker::Join { donor: member } });
+    out.push(Action::Send { worker: worker.clone(), message });
     state.decide(now, &job, Reason::Join { worker, donor, instead_of });
 }
 

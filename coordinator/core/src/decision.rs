@@ -1,8 +1,11 @@
 //! Every decision with its typed reason: the facts that it rests on. `explain` puts them into words.
 
+use crate::corruption::Differing;
 use crate::ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
+use crate::shares::ShardMove;
 use crate::state::{Doom, LossCause, Shortage, StopPurpose};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One decision about a job.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -97,6 +100,17 @@ pub enum Reason {
         /// The group's size after it.
         world_size: u32,
     },
+    /// Slow members give shards to fast ones.
+    MoveShards {
+        /// Who gives how many to whom.
+        moves: Vec<ShardMove>,
+        /// What one shard takes each member.
+        seconds: BTreeMap<WorkerId, f64>,
+        /// What computing a step took.
+        before_seconds: f64,
+        /// What it should take.
+        after_seconds: f64,
+    },
     /// A member is lost, the others go on.
     GoOnWithout {
         /// Who is lost.
@@ -105,6 +119,38 @@ pub enum Reason {
         why: String,
         /// The group's size after it.
         world_size: u32,
+    },
+    /// Members held different states: nobody's counts any more.
+    RollBack {
+        /// Who held what.
+        differing: Differing,
+        /// Those that a majority shows to be wrong.
+        quarantined: Vec<WorkerId>,
+    },
+    /// What was disputed was computed again.
+    Settle {
+        /// Updates applied.
+        step: u64,
+        /// What all hold now.
+        digest: String,
+        /// Those who held something else before.
+        quarantined: Vec<WorkerId>,
+    },
+    /// A pool gave several workers that held wrong states.
+    Distrust {
+        /// Which pool.
+        pool: PoolName,
+        /// So many.
+        quarantined: u32,
+    },
+    /// A background save did not work.
+    SaveFailed {
+        /// Whose part it was.
+        worker: WorkerId,
+        /// Of the state after so many updates.
+        step: u64,
+        /// In its words.
+        reason: String,
     },
     /// A worker is written off.
     GiveUp {

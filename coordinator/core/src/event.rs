@@ -1,5 +1,6 @@
 //! What can happen to the scheduler. Facts only: what follows from them is decided in the core.
 
+use crate::corruption::{Differing, Subject};
 use crate::ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
 use trainctl_jobs::JobSpec;
@@ -138,6 +139,37 @@ pub enum Event {
         /// Which, and what it cost.
         checkpoint: Checkpoint,
     },
+    /// Members of a generation held different states. All of them have dropped theirs.
+    StatesDiffer {
+        /// Who says so; every member does.
+        worker: WorkerId,
+        /// In which generation.
+        generation: Generation,
+        /// Who held what.
+        differing: Differing,
+    },
+    /// What was disputed was computed again, and all members agree.
+    StatesAgree {
+        /// Who says so.
+        worker: WorkerId,
+        /// In which generation.
+        generation: Generation,
+        /// Updates applied.
+        step: u64,
+        /// Of what.
+        subject: Subject,
+        /// What all hold.
+        digest: String,
+    },
+    /// A background save did not work; training goes on.
+    SaveFailed {
+        /// Whose part it was.
+        worker: WorkerId,
+        /// Of the state after so many updates.
+        step: u64,
+        /// One line.
+        reason: String,
+    },
     /// A worker left its group as planned and exits now.
     WorkerLeft {
         /// Who.
@@ -256,6 +288,19 @@ pub struct Progress {
     pub samples_per_s: f64,
     /// A newer digest of the state, and the step that it was taken at.
     pub state_digest: Option<(String, u64)>,
+    /// What a logical shard takes it; absent before it has computed a few in this generation.
+    pub shard_time: Option<ShardTime>,
+    /// Steps that changed nothing because they were not finite, over the whole job.
+    pub skipped_steps: u64,
+}
+
+/// What one logical shard of a training step takes a worker.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ShardTime {
+    /// Computing only, no waiting for peers; the median of the newest ones.
+    pub seconds: f64,
+    /// Shards that it has timed since it started.
+    pub timed: u64,
 }
 
 /// The held-out split, evaluated.

@@ -2,8 +2,10 @@
 
 use crate::decision::{DismissCause, DrainCause, Reason};
 use crate::ids::WorkerId;
+use crate::shares::ShardMove;
 use crate::state::StopPurpose;
-use crate::words::{count, duration, list};
+use crate::words::{count, duration, list, span};
+use std::collections::BTreeMap;
 
 impl Reason {
     /// Its name, in snake_case.
@@ -18,7 +20,12 @@ impl Reason {
             Self::Join { .. } => "join",
             Self::AddMembers { .. } => "add_members",
             Self::Drain { .. } => "drain",
+            Self::MoveShards { .. } => "move_shards",
             Self::GoOnWithout { .. } => "go_on_without",
+            Self::RollBack { .. } => "roll_back",
+            Self::Settle { .. } => "settle",
+            Self::Distrust { .. } => "distrust",
+            Self::SaveFailed { .. } => "save_failed",
             Self::GiveUp { .. } => "give_up",
             Self::SaveAndLeave { .. } => "save_and_leave",
             Self::Recover { .. } => "recover",
@@ -63,6 +70,7 @@ impl Reason {
                 let size = size(*world_size);
                 format!("let {} leave at the next step boundary{added} and go on with {size}", list(&leaving))
             }
+            Self::MoveShards { moves, .. } => format!("move {} at the next step boundary", list(&moves_words(moves))),
             Self::GoOnWithout { workers, world_size, .. } => {
                 let size = size(*world_size);
                 if workers.is_empty() {
@@ -70,6 +78,16 @@ impl Reason {
                 }
                 format!("drop the step in progress and go on without {}, with {size}", list(workers))
             }
+            Self::RollBack { quarantined, .. } if quarantined.is_empty() => {
+                "go back to the last agreement and repeat the steps since: that may tell who was wrong".to_owned()
+            }
+            Self::RollBack { quarantined, .. } => {
+                format!("go back to the last agreement and repeat the steps since, without {}", list(quarantined))
+            }
+            Self::Settle { quarantined, .. } if quarantined.is_empty() => "keep all workers".to_owned(),
+            Self::Settle { quarantined, .. } => format!("go on without {}", list(quarantined)),
+            Self::Distrust { pool, .. } => format!("buy nothing more from {pool} for this job"),
+            Self::SaveFailed { .. } => "train on without this checkpoint".to_owned(),
             Self::GiveUp { worker, .. } => format!("treat {worker} as dead"),
             Self::SaveAndLeave { workers, .. } => format!("let {} save a checkpoint and leave", list(workers)),
             Self::Recover { .. } => "form a new group from the newest whole checkpoint".to_owned(),
@@ -125,7 +143,19 @@ impl Reason {
             Self::AddMembers { workers, .. } if workers.len() == 1 => "it holds the state and keeps up".to_owned(),
             Self::AddMembers { .. } => "they hold the state and keep up".to_owned(),
             Self::Drain { workers, .. } => drain_why(workers),
+            Self::MoveShards { moves, seconds, before_seconds, after_seconds } => {
+                moves_why(moves, seconds, *before_seconds, *after_seconds)
+            }
             Self::GoOnWithout { why, .. } => why.clone(),
+            Self::RollBack { differing, .. } => differing.words(),
+            Self::Settle { step, digest, quarantined } if quarantined.is_empty() => {
+                format!("repeated, step {step} gives {digest}, which nobody held before: it doesn't tell who was wrong")
+            }
+            Self::Settle { step, digest, quarantined } => {
+                format!("repeated, step {step} gives {digest}, and {} held something else before", list(quarantined))
+            }
+            Self::Distrust { quarantined, .. } => format!("it gave {quarantined} workers that held wrong states"),
+            Self::SaveFailed { worker, step, reason } => format!("{worker} could not save step {step}: {reason}"),
             Self::GiveUp { worker, cause } => cause.words(worker),
             Self::SaveAndLeave { purpose: StopPurpose::Cancel, .. } => "someone cancelled the job".to_owned(),
             Self::SaveAndLeave { purpose: StopPurpose::Suspend, .. } => {
@@ -160,6 +190,31 @@ impl Reason {
 
 fn size(world_size: u32) -> String {
     count(world_size as usize, "worker")
+}
+
+/// `2 shards from w1 to w2`, and for those after it `1 from w1 to w3`.
+fn moves_words(moves: &[ShardMove]) -> Vec<String> {
+    let words = |(n, one): (usize, &ShardMove)| {
+        let shards = if n == 0 { count(one.shards as usize, "shard") } else { one.shards.to_string() };
+        format!("{shards} from {} to {}", one.from, one.to)
+    };
+    moves.iter().enumerate().map(words).collect()
+}
+
+fn moves_why(moves: &[ShardMove], seconds: &BTreeMap<WorkerId, f64>, before: f64, after: f64) -> String {
+    let mut involved: Vec<&WorkerId> = Vec::new();
+    for worker in moves.iter().flat_map(|one| [&one.from, &one.to]) {
+        if !involved.contains(&worker) {
+            involved.push(worker);
+        }
+    }
+    let takes = |worker: &WorkerId| span(seconds.get(worker).copied().unwrap_or_default());
+    let words = |(n, worker): (usize, &&WorkerId)| match n {
+        0 => format!("{worker} takes {} a shard", takes(worker)),
+        _ => format!("{worker} {}", takes(worker)),
+    };
+    let each: Vec<String> = involved.iter().enumerate().map(words).collect();
+    format!("{}; computing a step takes {} and then {}", each.join(", "), span(before), span(after))
 }
 
 fn drain_why(workers: &[(WorkerId, DrainCause)]) -> String {

@@ -1,5 +1,6 @@
 //! What must be true after every event, whatever happened.
 
+use crate::corruption::Corruption;
 use crate::ids::Generation;
 use crate::state::{Group, Job, JobState, Standing, State, Submission, Worker};
 use std::collections::BTreeSet;
@@ -55,6 +56,30 @@ fn check_job(state: &State, job: &Job, submission: &Submission) {
     let numbers: Vec<u64> = state.decisions(id).map(|decision| decision.number).collect();
     assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{id} lacks a decision");
     assert!(job.checkpoints.len() <= state.settings.checkpoints_max, "{id} lists too many checkpoints");
+    check_corruptions(state, job);
+}
+
+fn check_corruptions(state: &State, job: &Job) {
+    let (id, corruptions) = (&job.id, &job.corruptions);
+    assert!(corruptions.len() <= state.settings.corruptions_max, "{id} lists too many corruptions");
+    assert_eq!(
+        corruptions.last().map_or(0, |newest| newest.number),
+        job.counters.rollbacks,
+        "{id}: the newest is lacking"
+    );
+    assert!(corruptions.windows(2).all(|pair| pair[0].number + 1 == pair[1].number), "{id} lacks a corruption");
+    for (at, corruption) in corruptions.iter().enumerate() {
+        let Corruption { number, differing, quarantined, open, .. } = corruption;
+        let told = quarantined.iter().all(|worker| differing.digests.contains_key(worker));
+        assert!(told, "{id}, corruption {number}: one of {quarantined:?} told nothing");
+        assert!(quarantined.len() < differing.digests.len(), "{id}, corruption {number}: all are blamed");
+        let may_be_open = quarantined.is_empty() && at + 1 == corruptions.len();
+        assert!(!open || may_be_open, "{id}, corruption {number}: open and decided");
+        for worker in quarantined.iter().filter_map(|worker| state.worker(worker)) {
+            let out = worker.is_lost() || worker.is_done() || worker.job != *id;
+            assert!(out, "{id}, corruption {number}: {} is in quarantine and in use", worker.id);
+        }
+    }
 }
 
 fn check_group(state: &State, job: &Job, group: &Group, submission: &Submission) {

@@ -10,6 +10,7 @@
 mod action;
 mod apply;
 mod core;
+mod corruption;
 mod decision;
 mod event;
 mod explain;
@@ -22,6 +23,7 @@ mod plan;
 mod records;
 mod rejection;
 mod settings;
+mod shares;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -30,11 +32,13 @@ mod words;
 
 pub use action::{Action, Member, Record, ToWorker};
 pub use core::Core;
+pub use corruption::{Corruption, Differing, SaveFailure, Subject};
 pub use decision::{Decision, DismissCause, DrainCause, Reason};
-pub use event::{Checkpoint, DownCause, Evaluation, Event, Holding, LaunchError, PoolSpec, Progress};
+pub use event::{Checkpoint, DownCause, Evaluation, Event, Holding, LaunchError, PoolSpec, Progress, ShardTime};
 pub use ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
 pub use records::LoadError;
 pub use rejection::Rejection;
 pub use settings::Settings;
+pub use shares::ShardMove;
 pub use state::{Doom, LossCause, Shortage, StopPurpose};
-pub use view::{InstanceView, JobView, PoolView, WorkerView};
+pub use view::{InstanceView, JobView, PoolView, Share, WorkerView};

@@ -29,10 +29,23 @@ pub struct Settings {
     pub backoff_first_ms: u64,
     /// Longest such wait.
     pub backoff_max_ms: u64,
+    /// How long a group's shards stay where they are after they moved.
+    pub move_rest_ms: u64,
+    /// Shards move only if that saves so much before the job ends: a change costs a rendezvous.
+    pub move_saves_ms_min: u64,
+    /// A new group relies on what was measured of its members in earlier ones for so long.
+    pub speed_known_ms: u64,
     /// A job whose instances die so often in a row, without a step beyond the last, fails.
     pub crash_limit: u32,
     /// After so many workers in a row with other numerics a job stops buying from the pool.
     pub refusal_limit: u32,
+    /// So often in a row, with no checkpoint in between, are steps repeated because workers held different states;
+    /// when they do so once more the job fails.
+    pub rollback_limit: u32,
+    /// After so many workers that held a wrong state a job stops buying from the pool that gave them.
+    pub quarantine_limit: u32,
+    /// Newest corruptions listed for a job.
+    pub corruptions_max: usize,
     /// Decisions kept for a job.
     pub decisions_max: usize,
     /// Newest checkpoints listed for a job.
@@ -57,8 +70,14 @@ impl Default for Settings {
             terminate_again_ms: 10_000,
             backoff_first_ms: 1_000,
             backoff_max_ms: 60_000,
+            move_rest_ms: 10_000,
+            move_saves_ms_min: 500,
+            speed_known_ms: 60_000,
             crash_limit: 5,
             refusal_limit: 3,
+            rollback_limit: 3,
+            quarantine_limit: 3,
+            corruptions_max: 16,
             decisions_max: 10_000,
             checkpoints_max: 256,
             gone_max: 256,

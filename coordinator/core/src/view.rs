@@ -1,10 +1,13 @@
 //! What the outside sees of jobs, workers, instances and pools: copies, in terms that `show` and the wire use.
 
+use crate::action::Member;
+use crate::corruption::{Corruption, SaveFailure};
 use crate::event::{Checkpoint, DownCause, Evaluation, PoolSpec, Progress};
 use crate::ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
 use crate::state::{
     Departure, Instance, InstanceState, Job, JobState, Link, Origin, Standing, State, StopPurpose, Worker,
 };
+use trainctl_jobs::NumericsSpec;
 
 /// A job, as `show` prints it.
 #[derive(Clone, PartialEq, Debug)]
@@ -35,6 +38,8 @@ pub struct JobView {
     pub state_digest: Option<(String, u64)>,
     /// Instances taken by a pool or killed from outside.
     pub evictions: u32,
+    /// Steps that changed nothing because they were not finite.
+    pub skipped_steps: u64,
     /// Steps computed again because of changes of the group.
     pub steps_repeated: u64,
     /// Longest time between two steps over a change of the group.
@@ -43,6 +48,10 @@ pub struct JobView {
     pub stale_messages: u64,
     /// The newest, by step.
     pub checkpoints: Vec<Checkpoint>,
+    /// Times that workers held different states, the newest last.
+    pub corruptions: Vec<Corruption>,
+    /// The newest save that did not work, until a checkpoint commits.
+    pub save_failure: Option<SaveFailure>,
     /// When it came in.
     pub submitted: Timestamp,
     /// When its first step was done.
@@ -57,6 +66,21 @@ pub struct JobView {
     pub fingerprint: Option<(String, String)>,
     /// Decisions made so far, those that were dropped included.
     pub decisions: u64,
+    /// Who computes how much of a step, in rank order.
+    pub shares: Vec<Share>,
+    /// Whether the result is the same bits whenever it is computed.
+    pub numerics: NumericsSpec,
+}
+
+/// A member's part in a step.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Share {
+    /// Who.
+    pub worker: WorkerId,
+    /// Logical shards that it computes.
+    pub shards: u32,
+    /// What one takes it, as it says; absent before it has computed a few.
+    pub shard_seconds: Option<f64>,
 }
 
 /// A worker, as `worker ls` prints it.
@@ -80,7 +104,7 @@ pub struct WorkerView {
     pub shards: Option<(u32, u32)>,
     /// Its job's newest.
     pub generation: Generation,
-    /// What it said last of its progress.
+    /// What it said last of its progress, and of its speed.
     pub progress: Option<Progress>,
     /// Its process.
     pub pid: Option<u32>,
@@ -146,10 +170,13 @@ pub(crate) fn job(state: &State, job: &Job) -> JobView {
         evaluation: progress.evaluation.clone(),
         state_digest: progress.state_digest.clone(),
         evictions: job.counters.evictions,
+        skipped_steps: progress.skipped_steps,
         steps_repeated: job.counters.steps_repeated,
         longest_pause_ms: job.counters.longest_pause_ms,
         stale_messages: job.counters.stale_messages,
         checkpoints: job.checkpoints.clone(),
+        corruptions: job.corruptions.clone(),
+        save_failure: job.save_failure.clone(),
         submitted: submission.at,
         started: job.started,
         ended: job.ended(),
@@ -157,7 +184,22 @@ pub(crate) fn job(state: &State, job: &Job) -> JobView {
         workers_max: submission.workers_max(),
         fingerprint: job.numerics.as_ref().map(|numerics| (numerics.fingerprint.clone(), numerics.detail.clone())),
         decisions: job.counters.decisions,
+        shares: shares(state, job),
+        numerics: submission.spec.train.numerics,
     }
+}
+
+fn shares(state: &State, job: &Job) -> Vec<Share> {
+    let share = |member: &Member| Share {
+        worker: member.worker.clone(),
+        shards: member.end_shard - member.first_shard,
+        shard_seconds: state.worker(&member.worker).and_then(shard_seconds),
+    };
+    job.group().map_or_else(Vec::new, |group| group.members.iter().map(share).collect())
+}
+
+fn shard_seconds(worker: &Worker) -> Option<f64> {
+    Some(worker.progress.as_ref()?.shard_time?.seconds)
 }
 
 /// A group that saves and leaves has handed out its last generation and is still at work.

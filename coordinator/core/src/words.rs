@@ -1,5 +1,6 @@
 //! How facts are put into words: counts, lists, spans of time, and what happened to workers, jobs and capacity.
 
+use crate::corruption::{Differing, Subject};
 use crate::event::DownCause;
 use crate::ids::WorkerId;
 use crate::state::{Doom, LossCause, Shortage};
@@ -32,6 +33,16 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// A measured time, to two digits or so: `0.42 ms`, `7.5 ms`, `40 ms`, `1.5 s`.
+pub(crate) fn span(seconds: f64) -> String {
+    match seconds * 1e3 {
+        ms if ms < 1.0 => format!("{ms:.2} ms"),
+        ms if ms < 10.0 => format!("{ms:.1} ms"),
+        ms if ms < 1_000.0 => format!("{ms:.0} ms"),
+        _ => format!("{seconds:.1} s"),
+    }
+}
+
 impl LossCause {
     pub(crate) fn words(&self, worker: &WorkerId) -> String {
         match self {
@@ -42,6 +53,9 @@ impl LossCause {
                 format!("the stream of {worker} broke and it did not come back within {}", duration(*ms))
             }
             Self::Failed { reason } => format!("{worker} says that it can't go on: {reason}"),
+            Self::Corrupt { step, found, expected } => {
+                format!("{worker} held a wrong state at step {step}: expected {expected}, found {found}")
+            }
             Self::StateGone => format!("{worker} came back without the state that it held"),
             Self::LeftUnasked => format!("{worker} left without having been asked to"),
             Self::StopTimedOut { ms } => format!("{worker} did not come to its end within {}", duration(*ms)),
@@ -59,6 +73,18 @@ impl DownCause {
             Self::Terminated => "was ended by the coordinator".to_owned(),
             Self::Vanished => "was not there any more".to_owned(),
         }
+    }
+}
+
+impl Differing {
+    /// `its workers held different models in memory at step 12: w1 00ab and w2 00ac`.
+    pub(crate) fn words(&self) -> String {
+        let each: Vec<String> = self.digests.iter().map(|(worker, digest)| format!("{worker} {digest}")).collect();
+        let subject = match self.subject {
+            Subject::Model => "models in memory",
+            Subject::Saved => "states to save",
+        };
+        format!("its workers held different {subject} at step {}: {}", self.step, list(&each))
     }
 }
 
@@ -90,6 +116,12 @@ impl Doom {
             Self::NoMatchingNumerics { expected } => {
                 format!("no pool of the job gives workers with its numerics, \"{expected}\"")
             }
+            Self::Corruption { differing, repetitions } => format!(
+                "{}, and {} of the steps since the last agreement did not change that",
+                differing.words(),
+                count(*repetitions as usize, "repetition")
+            ),
+            Self::NoTrustedPool => "no pool of the job is left that gives workers with right states".to_owned(),
             Self::UnequalDigests { digests } => {
                 let each: Vec<String> = digests.iter().map(|(worker, digest)| format!("{worker} {digest}")).collect();
                 format!("its workers finished with different states: {}", each.join(", "))
@@ -108,6 +140,7 @@ mod tests {
         assert_eq!(count(0, "worker"), "0 workers");
         assert_eq!(list(&["w1", "w2", "w3"]), "w1, w2 and w3");
         assert_eq!(list(&["w1"]), "w1");
+        assert_eq!([0.000_42, 0.007_5, 0.04, 1.49].map(span), ["0.42 ms", "7.5 ms", "40 ms", "1.5 s"]);
         assert_eq!([250, 1_000, 1_500, 12_345, 120_000].map(duration), ["250 ms", "1 s", "1.5 s", "12 s", "2 min"]);
     }
 }

@@ -1,8 +1,8 @@
 //! Between the wire and the scheduler: what workers say becomes events, what they are told becomes messages.
 
 use coordinator_core::{
-    Checkpoint, Evaluation, Event, Generation, Holding, InstanceId, JobId, Member, Progress, Timestamp, ToWorker,
-    WorkerId,
+    Checkpoint, Corruption, Differing, Evaluation, Event, Generation, Holding, InstanceId, JobId, Member, Progress,
+    ShardTime, Subject, Timestamp, ToWorker, WorkerId,
 };
 use trainctl_proto::v1::coordinator_message::Body as ToBody;
 use trainctl_proto::v1::worker_message::Body as FromBody;
@@ -14,6 +14,10 @@ pub(crate) struct JobInputs {
     pub(crate) manifest_json: String,
     /// Proves membership of the job to peers.
     pub(crate) secret: [u8; 32],
+    /// Who signs for the job's workers, and what it signed for this one, with its key.
+    pub(crate) authority: Vec<u8>,
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) certificate_key: Vec<u8>,
     pub(crate) heartbeat_ms: u64,
     pub(crate) orphan_s: u32,
 }
@@ -37,7 +41,7 @@ pub(crate) fn attached(hello: v1::Hello) -> Event {
     }
 }
 
-/// A later message of the worker. `None`: it says hello again, which is out of turn.
+/// A later message of the worker. `None`: it says hello again, which is out of turn, or what can't be read.
 pub(crate) fn event(worker: &WorkerId, instance: &InstanceId, body: FromBody) -> Option<Event> {
     let worker = worker.clone();
     Some(match body {
@@ -73,6 +77,19 @@ pub(crate) fn event(worker: &WorkerId, instance: &InstanceId, body: FromBody) ->
                 committed: Timestamp(saved.committed_ms),
             },
         },
+        FromBody::Corrupt(corrupt) => Event::StatesDiffer {
+            worker,
+            generation: Generation(corrupt.generation),
+            differing: differing(corrupt.differing?)?,
+        },
+        FromBody::Settled(settled) => Event::StatesAgree {
+            worker,
+            generation: Generation(settled.generation),
+            step: settled.step,
+            subject: Subject::from_name(&settled.subject)?,
+            digest: settled.digest,
+        },
+        FromBody::SaveFailed(failed) => Event::SaveFailed { worker, step: failed.step, reason: failed.reason },
         FromBody::Left(left) => Event::WorkerLeft { worker, generation: Generation(left.generation), step: left.step },
         FromBody::Finished(finished) => Event::WorkerFinished {
             worker,
@@ -95,6 +112,9 @@ fn progress(beat: v1::Heartbeat) -> Progress {
         loss: beat.loss,
         samples_per_s: beat.samples_per_s,
         state_digest: (!beat.state_digest.is_empty()).then_some((beat.state_digest, beat.state_digest_step)),
+        shard_time: (beat.shard_seconds > 0.0)
+            .then_some(ShardTime { seconds: beat.shard_seconds, timed: beat.shards_timed }),
+        skipped_steps: beat.skipped_steps,
     }
 }
 
@@ -115,21 +135,43 @@ pub(crate) fn message(
                 spec_json: inputs.spec_json,
                 manifest_json: inputs.manifest_json,
                 secret: inputs.secret.to_vec(),
+                authority: inputs.authority,
+                certificate: inputs.certificate,
+                certificate_key: inputs.certificate_key,
                 heartbeat_ms: u32::try_from(inputs.heartbeat_ms).unwrap_or(u32::MAX),
                 orphan_s: inputs.orphan_s,
                 expect_fingerprint: expect_fingerprint.unwrap_or_default(),
             })
         }
-        ToWorker::Assign { generation, immediate, members, reason } => ToBody::Assign(v1::Assign {
+        ToWorker::Assign { generation, immediate, members, reason, rollback } => ToBody::Assign(v1::Assign {
             generation: generation.0,
             immediate,
             members: members.into_iter().map(member).collect(),
             reason,
+            rollback: rollback.map(to_rollback),
         }),
-        ToWorker::Join { donor } => ToBody::Join(v1::Join { donor: Some(member(donor)) }),
+        ToWorker::Join { donor, others, rollbacks } => {
+            let others = others.into_iter().map(member).collect();
+            ToBody::Join(v1::Join { donor: Some(member(donor)), others, rollbacks })
+        }
         ToWorker::Exit { reason } => ToBody::Exit(v1::Exit { reason }),
     };
     Some(CoordinatorMessage { body: Some(body) })
+}
+
+fn differing(from: v1::Differing) -> Option<Differing> {
+    let digests = from.digests.into_iter().map(|(worker, digest)| (WorkerId(worker), digest)).collect();
+    Some(Differing { step: from.step, subject: Subject::from_name(&from.subject)?, digests })
+}
+
+fn to_rollback(corruption: Corruption) -> v1::Rollback {
+    let Differing { step, subject, digests } = corruption.differing;
+    let digests = digests.into_iter().map(|(worker, digest)| (worker.0, digest)).collect();
+    v1::Rollback {
+        number: corruption.number,
+        differing: Some(v1::Differing { step, subject: subject.name().to_owned(), digests }),
+        quarantined: corruption.quarantined.into_iter().map(|worker| worker.0).collect(),
+    }
 }
 
 fn member(member: Member) -> v1::Member {

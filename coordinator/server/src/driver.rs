@@ -11,9 +11,10 @@ pub(crate) use session::{Attachment, SessionId};
 
 use crate::clock::Clock;
 use crate::convert::{self, JobInputs};
+use crate::job_keys::JobKeys;
 use crate::logs;
-use crate::records::{self, Secret};
 use crate::store::{Store, StoreError};
+use coordinator_certificates::{CertificateError, Issued};
 use coordinator_core::{Action, Core, DownCause, Event, JobId, PoolSpec, Record, Rejection, ToWorker, WorkerId};
 use coordinator_local::{LaunchRequest, LocalProvider};
 use handle::Input;
@@ -30,7 +31,7 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) provider: Arc<LocalProvider>,
     pub(crate) provider_events: mpsc::UnboundedReceiver<Event>,
-    pub(crate) secrets: BTreeMap<JobId, Secret>,
+    pub(crate) job_keys: BTreeMap<JobId, JobKeys>,
     pub(crate) clock: Clock,
     pub(crate) logs: PathBuf,
     pub(crate) orphan_s: u32,
@@ -42,6 +43,9 @@ pub enum DriverError {
     /// The store does not keep what it is given: going on would be to act on what may be forgotten.
     #[error("commit the records of an event")]
     Store(#[from] StoreError),
+    /// The system gives no randomness.
+    #[error("make the keys of a job")]
+    Keys(#[from] CertificateError),
     /// The thread that writes the store is gone.
     #[error("wait for the store")]
     Thread(#[source] tokio::task::JoinError),
@@ -166,10 +170,11 @@ impl Driver {
         if self.parts.core.job(&job).is_some() {
             return Ok(Err(Rejection::JobExists(job)));
         }
-        let secret: Secret = rand::random();
+        let keys = JobKeys::new(&job)?;
+        let records = keys.records(&job);
         // Before the event: workers may be launched, and attach, as soon as it is taken in.
-        self.parts.secrets.insert(job.clone(), secret);
-        self.take_with(event, vec![records::secret(&job, &secret)]).await
+        self.parts.job_keys.insert(job, keys);
+        self.take_with(event, records.into()).await
     }
 
     async fn provider_event(&mut self, event: Event) -> Result<(), DriverError> {
@@ -242,16 +247,22 @@ impl Driver {
 
     fn tell(&mut self, worker: WorkerId, message: ToWorker) {
         let inputs = |job: &JobId| {
+            let keys = self.parts.job_keys.get(job)?;
+            let issued = keys.authority.issue(&worker.0).inspect_err(|error| tracing::error!(%worker, "{error}"));
+            let Issued { certificate, key: certificate_key } = issued.ok()?;
             Some(JobInputs {
                 spec_json: serde_json::to_string(self.parts.core.spec(job)?).ok()?,
                 manifest_json: self.parts.core.manifest_json(job)?.to_owned(),
-                secret: *self.parts.secrets.get(job)?,
+                secret: keys.secret,
+                authority: keys.authority.certificate().to_vec(),
+                certificate,
+                certificate_key,
                 heartbeat_ms: self.parts.core.settings().heartbeat_ms,
                 orphan_s: self.parts.orphan_s,
             })
         };
         let Some(message) = convert::message(message, inputs) else {
-            tracing::error!(%worker, "a worker of a job whose spec or secret is not in the store can't be welcomed");
+            tracing::error!(%worker, "a worker of a job whose spec or keys are not in the store can't be welcomed");
             return;
         };
         if self.sessions.tell(&worker, message) == session::Told::CutOff {

@@ -3,7 +3,8 @@
 
 use crate::clock::Clock;
 use crate::home::{Home, hex};
-use crate::records::{self, Secret};
+use crate::job_keys::JobKeys;
+use crate::records;
 use crate::serve::{Options, ServeError};
 use crate::store::{FAIL_AT_VARIABLE, FailAt, SledStore, Store};
 use coordinator_core::{Core, JobId, PoolName, Record};
@@ -24,7 +25,7 @@ pub(crate) struct Prepared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) core: Core,
     pub(crate) cluster: String,
-    pub(crate) secrets: BTreeMap<JobId, Secret>,
+    pub(crate) job_keys: BTreeMap<JobId, JobKeys>,
     pub(crate) pools: Vec<PoolConfig>,
     pub(crate) running_for: BTreeMap<PoolName, Duration>,
 }
@@ -46,7 +47,7 @@ pub(crate) fn prepare(options: Options, clock: Clock) -> Result<Prepared, ServeE
         store.commit(&first)?;
     }
     let core = Core::load(options.settings, loaded.core, clock.now())?;
-    Ok(Prepared { home, token, listener, local, store, core, cluster, secrets: loaded.secrets, pools, running_for })
+    Ok(Prepared { home, token, listener, local, store, core, cluster, job_keys: loaded.job_keys, pools, running_for })
 }
 
 fn new_cluster(first: &mut Vec<Record>) -> String {

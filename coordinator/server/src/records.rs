@@ -1,7 +1,9 @@
 //! The server's own records, beside the scheduler's and in the same batches: what must outlive a restart and is none of
 //! the scheduler's business. They all lie below `server/`.
 
+use crate::job_keys::JobKeys;
 use crate::store::{Store, StoreError};
+use coordinator_certificates::Authority;
 use coordinator_core::{JobId, PoolName, Record, Timestamp};
 use coordinator_local::PoolConfig;
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,7 @@ use std::time::Duration;
 const OWN: &str = "server/";
 const CLUSTER: &str = "server/cluster";
 const SECRET: &str = "server/secret/";
+const AUTHORITY: &str = "server/authority/";
 const POOL: &str = "server/pool/";
 
 /// 32 random bytes that prove membership of a job.
@@ -20,7 +23,7 @@ pub(crate) type Secret = [u8; 32];
 /// Everything that a store holds.
 pub(crate) struct Loaded {
     pub(crate) cluster: Option<String>,
-    pub(crate) secrets: BTreeMap<JobId, Secret>,
+    pub(crate) job_keys: BTreeMap<JobId, JobKeys>,
     pools: BTreeMap<PoolName, Began>,
     /// The scheduler's.
     pub(crate) core: Vec<(String, Vec<u8>)>,
@@ -49,7 +52,8 @@ pub(crate) fn load(store: &dyn Store) -> Result<Result<Loaded, RecordError>, Sto
 }
 
 fn parse(own: Vec<(String, Vec<u8>)>, core: Vec<(String, Vec<u8>)>) -> Result<Loaded, RecordError> {
-    let mut loaded = Loaded { cluster: None, secrets: BTreeMap::new(), pools: BTreeMap::new(), core };
+    let mut loaded = Loaded { cluster: None, job_keys: BTreeMap::new(), pools: BTreeMap::new(), core };
+    let (mut secrets, mut authorities) = (BTreeMap::new(), BTreeMap::new());
     for (key, value) in own {
         let wrong = |expected| {
             let found = String::from_utf8_lossy(&value).chars().take(40).collect();
@@ -59,13 +63,25 @@ fn parse(own: Vec<(String, Vec<u8>)>, core: Vec<(String, Vec<u8>)>) -> Result<Lo
             loaded.cluster = Some(String::from_utf8(value.clone()).map_err(|_| wrong("text"))?);
         } else if let Some(job) = key.strip_prefix(SECRET) {
             let secret = Secret::try_from(value.as_slice()).map_err(|_| wrong("32 bytes"))?;
-            loaded.secrets.insert(JobId::from(job), secret);
+            secrets.insert(job.to_owned(), secret);
+        } else if let Some(job) = key.strip_prefix(AUTHORITY) {
+            // Nothing of a key in a message.
+            let found = || format!("{} bytes", value.len());
+            let wrong = |_| RecordError { key: key.clone(), expected: "a key in PKCS#8", found: found() };
+            authorities.insert(job.to_owned(), Authority::from_key(job, &value).map_err(wrong)?);
         } else if let Some(pool) = key.strip_prefix(POOL) {
             let began = serde_json::from_slice(&value).map_err(|_| wrong("when a trace began"))?;
             loaded.pools.insert(PoolName::from(pool), began);
         } else {
             return Err(wrong("a key below server/ that this version writes"));
         }
+    }
+    for (job, secret) in secrets {
+        let Some(authority) = authorities.remove(&job) else {
+            let (key, found) = (format!("{AUTHORITY}{job}"), String::new());
+            return Err(RecordError { key, expected: "the authority of a job that has a secret", found });
+        };
+        loaded.job_keys.insert(JobId(job), JobKeys { secret, authority });
     }
     Ok(loaded)
 }
@@ -76,6 +92,10 @@ pub(crate) fn cluster(cluster: &str) -> Record {
 
 pub(crate) fn secret(job: &JobId, secret: &Secret) -> Record {
     Record { key: format!("{SECRET}{job}"), value: Some(secret.to_vec()) }
+}
+
+pub(crate) fn authority(job: &JobId, key: &[u8]) -> Record {
+    Record { key: format!("{AUTHORITY}{job}"), value: Some(key.to_vec()) }
 }
 
 impl Loaded {
@@ -119,15 +139,23 @@ mod tests {
     fn own_records_are_kept_apart() {
         let store = MemoryStore::default();
         let other = Record { key: "job/a".to_owned(), value: Some(b"{}".to_vec()) };
-        store.commit(&[cluster("c1"), secret(&JobId::from("a"), &[7; 32]), other]).expect("commit");
+        let job = JobId::from("a");
+        let keys = JobKeys::new(&job).expect("new keys");
+        let [secret_record, authority_record] = keys.records(&job);
+        store.commit(&[cluster("c1"), secret_record, authority_record, other]).expect("commit");
         let loaded = load_well(&store);
         assert_eq!(loaded.cluster.as_deref(), Some("c1"));
-        assert_eq!(loaded.secrets[&JobId::from("a")], [7; 32]);
+        let again = &loaded.job_keys[&job];
+        assert_eq!((again.secret, again.authority.key()), (keys.secret, keys.authority.key()));
         assert_eq!(loaded.core, [("job/a".to_owned(), b"{}".to_vec())]);
 
         store.commit(&[Record { key: "server/secret/b".to_owned(), value: Some(b"short".to_vec()) }]).expect("commit");
         let error = load(&store).expect("read").err().expect("a bad record");
         assert_eq!(error.to_string(), "record server/secret/b: expected 32 bytes, found \"short\"");
+
+        store.commit(&[secret(&JobId::from("b"), &[7; 32]), authority(&JobId::from("b"), b"hush")]).expect("commit");
+        let error = load(&store).expect("read").err().expect("a bad record");
+        assert_eq!(error.to_string(), "record server/authority/b: expected a key in PKCS#8, found \"4 bytes\"");
     }
 
     #[test]

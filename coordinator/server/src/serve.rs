@@ -55,7 +55,9 @@ impl Options {
     }
 }
 
-fn default_worker_program() -> PathBuf {
+/// The program that `TRAINCTL_WORKER` names, else `trainctl-worker` beside the running one.
+#[must_use]
+pub fn default_worker_program() -> PathBuf {
     if let Some(named) = std::env::var_os("TRAINCTL_WORKER") {
         return PathBuf::from(named);
     }
@@ -202,7 +204,7 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
     let clock = Clock::start();
     let (worker_program, orphan_s) = (options.worker_program.clone(), options.orphan_s);
     let prepared = tokio::task::spawn_blocking(move || prepare(options, clock)).await.map_err(ServeError::Task)??;
-    let Prepared { home, token, listener, local, store, core, cluster, secrets, pools, running_for } = prepared;
+    let Prepared { home, token, listener, local, store, core, cluster, job_keys, pools, running_for } = prepared;
     let listener = TcpListener::from_std(listener).map_err(|source| ServeError::Listen { address: local, source })?;
 
     let keys = Keys::new(&token);
@@ -231,7 +233,7 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
         store: Arc::clone(&store),
         provider: Arc::clone(&provider),
         provider_events,
-        secrets,
+        job_keys,
         clock,
         logs: home.logs(),
         orphan_s,

@@ -1,6 +1,9 @@
 //! What people see: the scheduler's views as messages of the wire.
 
-use coordinator_core::{Checkpoint, Core, Decision, Evaluation, JobId, JobView, WorkerView};
+use coordinator_core::{
+    Checkpoint, Core, Corruption, Decision, Differing, Evaluation, JobId, JobView, SaveFailure, Share, WorkerView,
+};
+use trainctl_jobs::NumericsSpec;
 use trainctl_proto::v1;
 
 /// All of a job but its spec.
@@ -18,6 +21,7 @@ pub(crate) fn job(core: &Core, view: JobView) -> v1::JobStatus {
         state_digest,
         state_digest_step,
         evictions: view.evictions,
+        skipped_steps: view.skipped_steps,
         steps_repeated: view.steps_repeated,
         longest_pause_ms: view.longest_pause_ms,
         checkpoints: view.checkpoints.into_iter().map(checkpoint).collect(),
@@ -33,6 +37,10 @@ pub(crate) fn job(core: &Core, view: JobView) -> v1::JobStatus {
         spec_json: String::new(),
         eta_s: view.eta_s.unwrap_or_default(),
         fingerprint: view.fingerprint.map(|(digest, _)| digest).unwrap_or_default(),
+        shares: view.shares.into_iter().map(share).collect(),
+        numerics: numerics(view.numerics).to_owned(),
+        corruptions: view.corruptions.into_iter().map(corruption).collect(),
+        save_failure: view.save_failure.map(save_failure),
         job: view.job.0,
     }
 }
@@ -57,7 +65,8 @@ pub(crate) fn worker(view: WorkerView) -> v1::WorkerStatus {
         first_shard,
         end_shard,
         generation: view.generation.0,
-        step: view.progress.and_then(|progress| progress.step).unwrap_or_default(),
+        step: view.progress.as_ref().and_then(|progress| progress.step).unwrap_or_default(),
+        shard_seconds: view.progress.and_then(|progress| progress.shard_time).map_or(0.0, |time| time.seconds),
         pid: view.pid.unwrap_or_default(),
         address: view.address,
         launched_ms: view.launched.0,
@@ -92,8 +101,38 @@ pub(crate) fn decision(decision: &Decision) -> v1::Decision {
     }
 }
 
+fn numerics(numerics: NumericsSpec) -> &'static str {
+    match numerics {
+        NumericsSpec::Exact => "exact",
+        NumericsSpec::Fast => "fast",
+    }
+}
+
+fn share(share: Share) -> v1::Share {
+    v1::Share { worker: share.worker.0, shards: share.shards, shard_seconds: share.shard_seconds.unwrap_or_default() }
+}
+
 fn evaluation(evaluation: &Evaluation) -> v1::Evaluation {
     v1::Evaluation { step: evaluation.step, loss: evaluation.loss, accuracy: evaluation.accuracy }
+}
+
+fn corruption(corruption: Corruption) -> v1::Corruption {
+    let steps_repeated = corruption.steps_repeated().unwrap_or_default();
+    let Differing { step, subject, digests } = corruption.differing;
+    v1::Corruption {
+        step,
+        subject: subject.name().to_owned(),
+        digests: digests.into_iter().map(|(worker, digest)| (worker.0, digest)).collect(),
+        quarantined: corruption.quarantined.into_iter().map(|worker| worker.0).collect(),
+        at_ms: corruption.at.0,
+        back_to: corruption.back_to,
+        steps_repeated,
+    }
+}
+
+fn save_failure(failure: SaveFailure) -> v1::SaveFailure {
+    let SaveFailure { step, worker, reason, at } = failure;
+    v1::SaveFailure { step, worker: worker.0, reason, at_ms: at.0 }
 }
 
 fn checkpoint(checkpoint: Checkpoint) -> v1::Checkpoint {

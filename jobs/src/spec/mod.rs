@@ -6,8 +6,11 @@ mod placement;
 mod train;
 
 pub use model::ModelSpec;
-pub use placement::{CheckpointEvery, CheckpointSpec, OnDemandSpec, PolicySpec, ResourcesSpec, WorkersSpec};
-pub use train::{ComputeSpec, LossSpec, NumericsSpec, OptimizerSpec, ScheduleSpec, TrainSpec};
+pub use placement::{
+    CheckpointEvery, CheckpointSpec, EncryptionSpec, OnDemandSpec, PeerSilence, PolicySpec, ResourcesSpec, ShardsSpec,
+    WorkersSpec,
+};
+pub use train::{ComputeSpec, LossSpec, NonFiniteSpec, NumericsSpec, OptimizerSpec, ScheduleSpec, TrainSpec};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,7 +43,7 @@ pub struct JobSpec {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
-    /// The manifest that `trainctl data pin` wrote.
+    /// The manifest that `trainctl data pin` wrote: a path, `s3://bucket/path` or `gs://bucket/path`.
     #[schemars(length(min = 1))]
     pub manifest: String,
     /// Of the manifest's bytes; `trainctl data pin` prints it, `trainctl data show` again.

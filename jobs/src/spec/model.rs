@@ -46,4 +46,17 @@ pub enum ModelSpec {
         #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
         dropout: f64,
     },
+    /// A module of your own, exported from Python with `torch.jit.script`.
+    Torchscript {
+        /// The exported file; its parameters are where training starts.
+        #[schemars(length(min = 1))]
+        path: String,
+        /// Of the file's bytes; `trainctl model pin` prints it.
+        #[schemars(extend("format" = "blake3-digest"))]
+        digest: String,
+        /// Bytes of text that it sees at a time; for text only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 65_536))]
+        context: Option<u32>,
+    },
 }

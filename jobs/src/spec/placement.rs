@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// `[resources]`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -15,12 +16,92 @@ pub struct ResourcesSpec {
     /// Data residency: never outside. Empty: anywhere. Local pools are in every region, so it has no effect on them.
     #[schemars(inner(length(min = 1)))]
     pub regions: Vec<String>,
+    /// How many logical shards each worker computes.
+    pub shards: ShardsSpec,
+    /// Which connections between workers are encrypted.
+    pub encryption: EncryptionSpec,
+    /// A worker that its peers don't hear for longer is lost: `"200 ms"` to `"10 min"`. Longer outlasts longer pauses
+    /// of a machine or its network, shorter goes on sooner without one that is really gone. A process that dies is
+    /// noticed at once, whatever this says.
+    #[schemars(extend("format" = "peer-silence"))]
+    pub peer_silence: PeerSilence,
 }
 
 impl Default for ResourcesSpec {
     fn default() -> Self {
-        Self { workers: WorkersSpec::default(), pools: vec!["local-spot".to_owned()], regions: Vec::new() }
+        Self {
+            workers: WorkersSpec::default(),
+            pools: vec!["local-spot".to_owned()],
+            regions: Vec::new(),
+            shards: ShardsSpec::default(),
+            encryption: EncryptionSpec::default(),
+            peer_silence: PeerSilence::default(),
+        }
     }
+}
+
+/// `resources.encryption`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EncryptionSpec {
+    /// Those between two hosts. What has the same address at both ends stays within one.
+    #[default]
+    BetweenHosts,
+    /// All, also those within a host.
+    Always,
+    /// None: only for networks that nobody else can listen to.
+    Never,
+}
+
+/// `resources.peer_silence`, written as text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct PeerSilence(Duration);
+
+impl PeerSilence {
+    const LEAST: Duration = Duration::from_millis(200);
+    const MOST: Duration = Duration::from_secs(600);
+
+    /// The bound.
+    #[must_use]
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for PeerSilence {
+    fn default() -> Self {
+        Self(Duration::from_secs(2))
+    }
+}
+
+impl TryFrom<String> for PeerSilence {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match humantime::parse_duration(text.trim()) {
+            Ok(silence) if (Self::LEAST..=Self::MOST).contains(&silence) => Ok(Self(silence)),
+            _ => Err(format!("expected a time from \"200 ms\" to \"10 min\", found {text:?}")),
+        }
+    }
+}
+
+impl From<PeerSilence> for String {
+    fn from(silence: PeerSilence) -> Self {
+        humantime::format_duration(silence.0).to_string()
+    }
+}
+
+/// `resources.shards`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShardsSpec {
+    /// As measured: they move from slow workers to fast ones when that shortens a step by more than 10 %. The result
+    /// is the same bits.
+    #[default]
+    BySpeed,
+    /// As many as any other worker, or one more.
+    Even,
 }
 
 /// `resources.workers`
@@ -45,7 +126,8 @@ impl Default for WorkersSpec {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointSpec {
-    /// `file:///path`; the job's files go into a folder of its name below it. Absent: the coordinator's own folder.
+    /// `file:///path`, `s3://bucket/path` or `gs://bucket/path`; the job's files go into a folder of its name below it.
+    /// Absent: the coordinator's own folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "folder-uri"))]
     pub root: Option<String>,
@@ -54,11 +136,15 @@ pub struct CheckpointSpec {
     /// Older ones are removed.
     #[schemars(range(min = 1, max = 100_000))]
     pub keep_last: u32,
+    /// Of each so many steps the first checkpoint stays for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub keep_every: Option<u64>,
 }
 
 impl Default for CheckpointSpec {
     fn default() -> Self {
-        Self { root: None, every: CheckpointEvery::Auto, keep_last: 3 }
+        Self { root: None, every: CheckpointEvery::Auto, keep_last: 3, keep_every: None }
     }
 }
 

@@ -43,6 +43,9 @@ pub struct TrainSpec {
     /// Whether the result must be the same bits each time.
     #[serde(default)]
     pub numerics: NumericsSpec,
+    /// What happens when the loss, the gradient or a buffer of a step is NaN or infinite.
+    #[serde(default)]
+    pub on_nonfinite: NonFiniteSpec,
     /// Evaluate every so many steps; the end is always evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -182,4 +185,16 @@ pub enum NumericsSpec {
     Exact,
     /// Mixed hardware is allowed, bits are not promised, and the run's record says so.
     Fast,
+}
+
+/// `train.on_nonfinite`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NonFiniteSpec {
+    /// The job fails.
+    #[default]
+    Stop,
+    /// The step leaves the state as it was, and is counted; `trainctl show` says how many were. At the 100th in a row the
+    /// job fails.
+    Skip,
 }

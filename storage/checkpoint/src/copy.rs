@@ -25,6 +25,11 @@ impl StateCopy {
         }
     }
 
+    /// What it holds, to be changed as a fault would.
+    pub fn state_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
     /// What it holds.
     pub fn state(&self) -> &[f32] {
         &self.values

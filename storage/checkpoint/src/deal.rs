@@ -1,28 +1,42 @@
-//! Which worker writes which tensor. All workers compute the same answer without a word: it follows from the tensors
+//! Which worker writes which file. All workers compute the same answer without a word: it follows from the tensors
 //! and the number of parts alone.
 
+use crate::pack::{Packed, pack};
 use crate::tensor::TensorInfo;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Deals `tensors` to `parts` parts: for each part the indices of its tensors, ascending.
+/// Deals `tensors` to `parts` parts: for each part the indices of its tensors, ascending. Tensors that share a file go
+/// to one part.
 ///
-/// The largest tensor first, each to the part that has least so far (Graham's longest-processing-time rule, 1969): no
-/// part gets more than an even share and the size of one tensor. With more parts than tensors some get nothing.
+/// The largest file first, each to the part that has least so far (Graham's longest-processing-time rule, 1969): no
+/// part gets more than an even share and the size of one file. With more parts than files some get nothing.
 ///
 /// # Panics
 /// If `parts` is 0.
 pub fn deal(tensors: &[TensorInfo], parts: u32) -> Vec<Vec<usize>> {
+    let files = pack(tensors);
+    let dealt = deal_files(&files, parts);
+    let tensors_of = |part: Vec<usize>| {
+        let mut tensors: Vec<usize> = part.into_iter().flat_map(|file| files[file].tensors.iter().copied()).collect();
+        tensors.sort_unstable();
+        tensors
+    };
+    dealt.into_iter().map(tensors_of).collect()
+}
+
+/// For each part the indices of its files, ascending.
+pub(crate) fn deal_files(files: &[Packed], parts: u32) -> Vec<Vec<usize>> {
     assert!(parts > 0, "a checkpoint has at least one part");
-    let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by_key(|&at| (Reverse(tensors[at].len), at));
+    let mut order: Vec<usize> = (0..files.len()).collect();
+    order.sort_by_key(|&at| (Reverse(files[at].bytes), at));
 
     let mut dealt = vec![Vec::new(); parts as usize];
     let mut lightest: BinaryHeap<Reverse<(usize, usize)>> = (0..dealt.len()).map(|part| Reverse((0, part))).collect();
     for at in order {
         let Some(Reverse((load, part))) = lightest.pop() else { break };
         dealt[part].push(at);
-        lightest.push(Reverse((load + tensors[at].len, part)));
+        lightest.push(Reverse((load.saturating_add(files[at].bytes), part)));
     }
     for part in &mut dealt {
         part.sort_unstable();
@@ -49,7 +63,7 @@ mod tests {
 
     #[test]
     fn never_changes_between_releases() {
-        let dealt = deal(&tensors(&[5, 100, 40, 40, 30, 5]), 3);
+        let dealt = deal(&tensors(&[500, 10_000, 4000, 4000, 3000, 500]), 3);
         assert_eq!(dealt, [vec![1], vec![2, 4], vec![0, 3, 5]]);
     }
 
@@ -75,9 +89,10 @@ mod tests {
 
             let share = lens.iter().sum::<usize>() / parts as usize;
             let largest = lens.iter().copied().max().unwrap_or(0);
+            let file = pack(&tensors).iter().map(|file| file.bytes / 4).max().unwrap_or(0);
             for part in &dealt {
                 prop_assert!(part.is_sorted());
-                prop_assert!(part.iter().map(|&at| lens[at]).sum::<usize>() <= share + largest);
+                prop_assert!(part.iter().map(|&at| lens[at]).sum::<usize>() <= share + largest.max(file));
             }
             prop_assert_eq!(dealt, deal(&tensors, parts));
         }

@@ -88,13 +88,41 @@ impl From<Digest> for String {
 /// # Panics
 /// If a tensor lies outside of `state` ([`check_layout`](crate::check_layout) tells).
 pub fn state_digest(tensors: &[TensorInfo], state: &[f32], step: u64) -> Digest {
-    let leaves = tensors.iter().map(|tensor| Leaf {
-        group: tensor.group,
-        name: &tensor.name,
-        shape: &tensor.shape,
-        values: values_digest(tensor.values(state)),
-    });
-    combine(step, leaves.collect())
+    StateDigests::of(tensors, state, step).state
+}
+
+/// The digest of a state, and of each of its tensors.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StateDigests {
+    state: Digest,
+    values: Vec<Digest>,
+}
+
+impl StateDigests {
+    /// Of the state after `step` updates.
+    ///
+    /// # Panics
+    /// As [`state_digest`].
+    pub fn of(tensors: &[TensorInfo], state: &[f32], step: u64) -> Self {
+        let values: Vec<Digest> = tensors.iter().map(|tensor| values_digest(tensor.values(state))).collect();
+        let leaves = tensors.iter().zip(&values).map(|(tensor, &values)| Leaf {
+            group: tensor.group,
+            name: &tensor.name,
+            shape: &tensor.shape,
+            values,
+        });
+        Self { state: combine(step, leaves.collect()), values }
+    }
+
+    /// [`state_digest`].
+    pub fn state(&self) -> Digest {
+        self.state
+    }
+
+    /// Of each tensor's values, in the order of the tensors.
+    pub(crate) fn values(&self) -> &[Digest] {
+        &self.values
+    }
 }
 
 /// What a tensor adds to the state's digest.

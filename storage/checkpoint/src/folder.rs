@@ -3,13 +3,19 @@
 use crate::error::CheckpointError;
 use crate::manifest::Manifest;
 use crate::names;
+use crate::reuse::Proven;
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::{Path, PathPart};
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use trainctl_objects::Bucket;
+
+/// Small objects read at a time.
+const READS_MAX: usize = 32;
 
 /// The folder of one job's run below a checkpoint root. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
@@ -19,6 +25,9 @@ pub struct RunFolder {
     pub(crate) job: String,
     /// Set where the store is a local folder: interrupted writes leave files behind there that the store hides.
     local: Option<PathBuf>,
+    /// What makes a path in the store a URI: `s3://bucket/`.
+    shown_before: String,
+    pub(crate) proven: Proven,
 }
 
 /// One committed step, as [`RunFolder::list`] finds it.
@@ -36,9 +45,21 @@ impl RunFolder {
     /// # Errors
     /// [`CheckpointError::Open`] for a root that can't be used, [`CheckpointError::JobName`].
     pub fn open(root_uri: &str, job: &str) -> Result<Self, CheckpointError> {
-        let (store, root) = trainctl_objects::open(root_uri).map_err(CheckpointError::Open)?;
+        Self::open_with(root_uri, job, trainctl_objects::PATIENCE)
+    }
+
+    /// [`open`](Self::open) for somebody who doesn't wait as long for a store that can't be reached.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(root_uri: &str, job: &str, patience: Duration) -> Result<Self, CheckpointError> {
+        let (store, root) = trainctl_objects::open_with(root_uri, patience).map_err(CheckpointError::Open)?;
         let mut folder = Self::new(store, &root, job)?;
         folder.local = trainctl_objects::local_path(root_uri).ok().map(|root| root.join(job));
+        folder.shown_before = match Bucket::parse(root_uri) {
+            Some(Ok(bucket)) => format!("{}://{}/", bucket.cloud.scheme(), bucket.name),
+            _ => "/".to_owned(),
+        };
         Ok(folder)
     }
 
@@ -51,7 +72,8 @@ impl RunFolder {
         if job.is_empty() || job.starts_with('.') || part.as_ref() != job {
             return Err(CheckpointError::JobName { name: job.to_owned() });
         }
-        Ok(Self { store, base: root.clone().join(part), job: job.to_owned(), local: None })
+        let (local, shown_before, proven) = (None, String::new(), Proven::default());
+        Ok(Self { store, base: root.clone().join(part), job: job.to_owned(), local, shown_before, proven })
     }
 
     /// The job.
@@ -64,9 +86,9 @@ impl RunFolder {
         &self.base
     }
 
-    /// A path as people write it: local ones are absolute.
+    /// A path as people write it: local ones are absolute, those in a bucket name it.
     pub(crate) fn shown(&self, path: &Path) -> String {
-        if self.local.is_some() { format!("/{path}") } else { path.to_string() }
+        format!("{}{path}", self.shown_before)
     }
 
     /// The steps committed, ascending.
@@ -86,11 +108,8 @@ impl RunFolder {
     /// # Errors
     /// [`CheckpointError::Io`] if the steps can't be listed; what is wrong with one manifest is in its place.
     pub async fn list(&self) -> Result<Vec<Listed>, CheckpointError> {
-        let mut listed = Vec::new();
-        for step in self.steps().await? {
-            listed.push(Listed { step, manifest: self.read_manifest(step).await });
-        }
-        Ok(listed)
+        let read = |step| async move { Listed { step, manifest: self.read_manifest(step).await } };
+        Ok(futures::stream::iter(self.steps().await?).map(read).buffered(READS_MAX).collect().await)
     }
 
     /// The manifest of a committed step. It is consistent in itself; its files are not looked at.
@@ -137,11 +156,33 @@ impl RunFolder {
         Ok(folders)
     }
 
+    /// What is in a step's folder: names and sizes.
+    pub(crate) async fn step_sizes(&self, step: u64) -> Result<BTreeMap<String, u64>, CheckpointError> {
+        let prefix = self.checkpoints_path().join(step.to_string());
+        let failed = |source| CheckpointError::io("list", self.shown(&prefix), source);
+        let objects: Vec<_> = self.store.list(Some(&prefix)).try_collect().await.map_err(failed)?;
+        Ok(objects.into_iter().filter_map(|o| Some((o.location.filename()?.to_owned(), o.size))).collect())
+    }
+
     /// A small object, whole; `None` if it is absent.
     pub(crate) async fn get(&self, path: &Path) -> Result<Option<Bytes>, CheckpointError> {
         let read = async { self.store.get(path).await?.bytes().await };
         match read.await {
             Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(CheckpointError::io("read", self.shown(path), source)),
+        }
+    }
+
+    /// As [`get`](Self::get), with what tells whether it has changed since.
+    pub(crate) async fn get_version(&self, path: &Path) -> Result<Option<(Bytes, UpdateVersion)>, CheckpointError> {
+        let read = async {
+            let found = self.store.get(path).await?;
+            let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+            Ok((found.bytes().await?, version))
+        };
+        match read.await {
+            Ok(found) => Ok(Some(found)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(source) => Err(CheckpointError::io("read", self.shown(path), source)),
         }
@@ -156,12 +197,12 @@ impl RunFolder {
         }
     }
 
-    /// Writes a small object. `false`: [`PutMode::Create`] found one there.
+    /// Writes a small object. `false`: [`PutMode::Create`] found one there, [`PutMode::Update`] another one.
     pub(crate) async fn put(&self, path: &Path, bytes: Vec<u8>, mode: PutMode) -> Result<bool, CheckpointError> {
         let len = bytes.len() as u64;
         match self.store.put_opts(path, PutPayload::from(bytes), PutOptions::from(mode)).await {
             Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
             Err(source) => Err(CheckpointError::write(&self.shown(path), len, source)),
         }
     }

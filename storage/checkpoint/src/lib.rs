@@ -3,15 +3,20 @@
 //!
 //! ```text
 //! <root>/<job>/run.json                                                what ran
-//! <root>/<job>/checkpoints/<step>/model-00001-of-00004.safetensors     parameters and buffers
-//! <root>/<job>/checkpoints/<step>/optimizer-00001-of-00004.safetensors optimizer slots
+//! <root>/<job>/checkpoints/<step>/model-00001-of-00040.safetensors     parameters and buffers
+//! <root>/<job>/checkpoints/<step>/optimizer-00001-of-00071.safetensors optimizer slots
 //! <root>/<job>/checkpoints/<step>/model.safetensors.index.json         for loaders that know nothing of trainctl
 //! <root>/<job>/checkpoints/<step>/manifest.json                        written last, put-if-absent: the commit
 //! ```
 //!
-//! Every worker writes one part of a state that all of them hold ([`RunFolder::write_part`]) and then tries to commit
-//! ([`RunFolder::try_commit`]); whoever finds all parts there commits. A step without a manifest does not exist for
+//! Every worker writes one part of a state that all of them hold ([`RunFolder::write_part`]), with a record that names
+//! the digest of the whole state as its writer has it, and then tries to commit ([`RunFolder::try_commit`]); whoever
+//! finds all parts there, and all writers of one state, commits. A step without a manifest does not exist for
 //! any reader, and no reader trusts a byte whose digest it hasn't checked.
+//!
+//! Which tensors share a file depends on the tensors alone, so a file that hasn't changed since an earlier checkpoint is
+//! not written again: the manifest names it in that step's folder, and [`RunFolder::prune`] spares it as long as any
+//! manifest does.
 //!
 //! When to save, what a step is and who writes which part is decided by the caller; so is the clock.
 
@@ -20,28 +25,38 @@ mod copy;
 mod deal;
 mod digest;
 mod error;
+mod events;
+mod export;
 mod folder;
 mod leftovers;
 mod manifest;
+mod measure;
 mod names;
+mod pack;
 mod prune;
 mod pull;
 mod read;
 mod record;
+mod reuse;
 mod run;
 mod tensor;
+mod tensors;
+mod upload;
 mod write;
 
 pub use commit::CommitInfo;
 pub use copy::StateCopy;
 pub use deal::deal;
-pub use digest::{Digest, DigestError, state_digest};
+pub use digest::{Digest, DigestError, StateDigests, state_digest};
 pub use error::{CheckpointError, Damage};
+pub use events::{Corruption, Evaluation, Finish, GroupBegan, RunEvent};
 pub use folder::{Listed, RunFolder};
 pub use manifest::{FileEntry, MANIFEST_FORMAT_VERSION, Manifest, TensorEntry};
-pub use prune::Pruned;
+pub use measure::{Difference, Figures, compare, measure};
+pub use prune::{Pruned, Retention};
 pub use pull::PullProgress;
 pub use read::{Loaded, Skipped};
 pub use record::PartRecord;
 pub use run::{Claim, RUN_FORMAT_VERSION, RunRecord};
 pub use tensor::{Group, LayoutError, TensorInfo, check_layout};
+pub use tensors::TensorReader;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The newest manifest format that this program reads, and the one that it writes.
-pub const MANIFEST_FORMAT_VERSION: u32 = 1;
+pub const MANIFEST_FORMAT_VERSION: u32 = 2;
 
 /// A committed checkpoint.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -40,8 +40,11 @@ pub struct Manifest {
 /// One safetensors file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Beside the manifest.
+    /// Beside the manifest, or in the folder of `step`.
     pub name: String,
+    /// The earlier step that wrote it, if this one didn't: its tensors haven't changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
     /// What its tensors are.
     pub group: Group,
     /// Its size.
@@ -71,6 +74,13 @@ impl TensorEntry {
     }
 }
 
+impl FileEntry {
+    /// Relative to the manifest's folder: `../400/model-00001-of-00012.safetensors`.
+    fn place(&self) -> String {
+        self.step.map_or_else(|| self.name.clone(), |step| format!("../{step}/{}", self.name))
+    }
+}
+
 impl Manifest {
     /// Size of all its files.
     pub fn bytes(&self) -> u64 {
@@ -83,19 +93,33 @@ impl Manifest {
         #[derive(Serialize)]
         struct Index<'a> {
             metadata: Metadata,
-            weight_map: BTreeMap<&'a str, &'a str>,
+            weight_map: BTreeMap<&'a str, String>,
         }
         #[derive(Serialize)]
         struct Metadata {
             total_size: u64,
         }
         let model = || self.files.iter().filter(|file| file.group == Group::Model);
-        let tensors = || model().flat_map(|file| file.tensors.iter().map(|tensor| (tensor, file.name.as_str())));
+        let tensors = || model().flat_map(|file| file.tensors.iter().map(move |tensor| (tensor, file)));
         let index = Index {
             metadata: Metadata { total_size: tensors().filter_map(|(tensor, _)| tensor.bytes()).sum() },
-            weight_map: tensors().map(|(tensor, file)| (tensor.name.as_str(), file)).collect(),
+            weight_map: tensors().map(|(tensor, file)| (tensor.name.as_str(), file.place())).collect(),
         };
         to_json(&index)
+    }
+
+    /// What this checkpoint really added: the size of the files that no earlier one had.
+    pub fn added_bytes(&self) -> u64 {
+        let own = self.files.iter().filter(|file| file.step.is_none());
+        own.fold(0, |sum, file| sum.saturating_add(file.bytes))
+    }
+
+    /// As it is with all files beside it.
+    pub(crate) fn gathered(mut self) -> Self {
+        for file in &mut self.files {
+            file.step = None;
+        }
+        self
     }
 
     pub(crate) fn to_json(&self) -> Vec<u8> {
@@ -111,6 +135,9 @@ impl Manifest {
             return Err(foreign(format!("one of step {}", manifest.step)).into());
         }
         check_files(&manifest.files).map_err(foreign)?;
+        if let Some(file) = manifest.files.iter().find(|file| file.step.is_some_and(|other| other >= step)) {
+            return Err(foreign(format!("{} of the later step {}", file.name, file.step.unwrap_or_default())).into());
+        }
         let found = files_digest(step, &manifest.files);
         if found != manifest.state_digest {
             let expected = manifest.state_digest;

@@ -7,9 +7,9 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 pub(crate) const RUN: &str = "run.json";
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
 
-/// `model-00002-of-00004.safetensors` for part 1 of 4: names count from 1, as the Python ecosystem's do.
-pub(crate) fn tensors_file(group: Group, part: u32, parts: u32) -> String {
-    format!("{group}-{:05}-of-{parts:05}.safetensors", u64::from(part) + 1)
+/// `model-00002-of-00004.safetensors` for file 1 of 4: names count from 1, as the Python ecosystem's do.
+pub(crate) fn tensors_file(group: Group, file: usize, files: usize) -> String {
+    format!("{group}-{:05}-of-{files:05}.safetensors", file + 1)
 }
 
 /// `part-00002-of-00004.json` for part 1 of 4.
@@ -29,10 +29,14 @@ pub(crate) fn is_tensors_file(name: &str) -> bool {
     Group::ALL.iter().any(|group| stem.strip_prefix(group.as_str()).is_some_and(is_numbered))
 }
 
+/// Whether a part's record is called so.
+pub(crate) fn is_record(name: &str) -> bool {
+    name.strip_prefix("part").and_then(|rest| rest.strip_suffix(".json")).is_some_and(is_numbered)
+}
+
 /// Whether a save makes files called so.
 pub(crate) fn is_ours(name: &str) -> bool {
-    let is_record = name.strip_prefix("part").and_then(|rest| rest.strip_suffix(".json")).is_some_and(is_numbered);
-    name == MANIFEST || name == INDEX || is_record || is_tensors_file(name)
+    name == MANIFEST || name == INDEX || is_record(name) || is_tensors_file(name)
 }
 
 /// Whether a local store stages a file of ours under this name: an interrupted write leaves one behind.

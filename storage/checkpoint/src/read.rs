@@ -8,14 +8,11 @@ use crate::names;
 use crate::tensor::{TensorInfo, check_layout};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use safetensors::tensor::Metadata;
 
-/// One request. Local stores are read this much at a time too.
-const CHUNK_BYTES: u64 = 4 << 20;
-/// Requests of one file under way.
-const CHUNKS_MAX: usize = 3;
+/// Files read at a time; each has two requests of 4 MiB under way.
+const FILES_MAX: usize = 6;
 
 /// What [`RunFolder::load_newest`] loaded.
 #[derive(Debug)]
@@ -64,14 +61,15 @@ impl RunFolder {
         check_layout(tensors, out.len())?;
         let manifest = self.read_manifest(step).await?;
         let places = manifest.place(&self.shown(&self.step_path(step, names::MANIFEST)), tensors)?;
+        let mut values = split(tensors, out);
+        let mut reads = Vec::with_capacity(manifest.files.len());
         for (file, place) in manifest.files.iter().zip(places) {
-            let to_state = |at: usize, from: usize, bytes: &[u8]| {
-                let TensorInfo { offset, len, .. } = tensors[place[at]];
-                let values: &mut [u8] = bytemuck::cast_slice_mut(&mut out[offset..offset + len]);
-                values[from..from + bytes.len()].copy_from_slice(bytes);
-            };
-            self.read_file(step, file, to_state).await?;
+            let mut values: Vec<&mut [u8]> = place.iter().map(|&at| std::mem::take(&mut values[at])).collect();
+            reads.push(self.read_file(step, file, move |at, from, bytes| {
+                values[at][from..from + bytes.len()].copy_from_slice(bytes);
+            }));
         }
+        futures::stream::iter(reads).buffer_unordered(FILES_MAX).try_collect::<()>().await?;
         Ok(manifest)
     }
 
@@ -115,9 +113,9 @@ impl RunFolder {
     /// Reads and checks all files of tensors, as [`load`](Self::load) does, for no state in particular.
     pub(crate) async fn read_files(&self, step: u64) -> Result<Manifest, CheckpointError> {
         let manifest = self.read_manifest(step).await?;
-        for file in &manifest.files {
-            self.read_file(step, file, |_, _, _| ()).await?;
-        }
+        let read = |file| self.read_file(step, file, |_, _, _| ());
+        let reads: Vec<_> = manifest.files.iter().map(read).collect();
+        futures::stream::iter(reads).buffered(FILES_MAX).try_collect::<()>().await?;
         Ok(manifest)
     }
 
@@ -139,38 +137,32 @@ impl RunFolder {
         path: &Path,
         bytes: u64,
     ) -> impl Stream<Item = Result<Bytes, CheckpointError>> + Send + 'static {
-        let starts = (0..bytes).step_by(CHUNK_BYTES as usize);
-        let (folder, path) = (self.clone(), path.clone());
-        let read = move |start: u64| {
-            let (folder, path) = (folder.clone(), path.clone());
-            async move {
-                let end = bytes.min(start + CHUNK_BYTES);
-                folder.store.get_range(&path, start..end).await.map_err(|source| match source {
-                    object_store::Error::NotFound { .. } => {
-                        Damage::Missing { object: folder.shown(&path), expected_bytes: bytes }.into()
-                    }
-                    source => CheckpointError::io("read", folder.shown(&path), source),
-                })
-            }
-        };
-        futures::stream::iter(starts).map(read).buffered(CHUNKS_MAX)
+        self.range(path, bytes, 0..bytes)
     }
 
     /// Gives `sink` the values: which tensor of the file, at which of its bytes, and the bytes.
-    async fn read_file(
+    pub(crate) async fn read_file(
         &self,
         step: u64,
         file: &FileEntry,
         mut sink: impl FnMut(usize, usize, &[u8]),
     ) -> Result<(), CheckpointError> {
-        let path = self.step_path(step, &file.name);
-        self.check_size(&path, file.bytes).await?;
-        let mut reader = FileReader::new(file);
-        let mut chunks = self.chunks(&path, file.bytes);
-        while let Some(chunk) = chunks.try_next().await? {
-            reader.push(&chunk, &mut sink);
+        let path = self.file_path(step, file);
+        let read = async {
+            self.check_size(&path, file.bytes).await?;
+            let mut reader = FileReader::new(file);
+            let mut chunks = self.chunks(&path, file.bytes);
+            while let Some(chunk) = chunks.try_next().await? {
+                reader.push(&chunk, &mut sink);
+            }
+            Ok(reader.finish(&self.shown(&path))?)
+        };
+        let read = read.await;
+        match &read {
+            Ok(()) => self.prove([(step, file)]),
+            Err(_) => self.disprove(step, file),
         }
-        Ok(reader.finish(&self.shown(&path))?)
+        read
     }
 }
 
@@ -276,6 +268,21 @@ impl<'a> FileReader<'a> {
         }
         Ok(())
     }
+}
+
+/// The bytes of each tensor, in the order of the tensors.
+pub(crate) fn split<'a>(tensors: &[TensorInfo], state: &'a mut [f32]) -> Vec<&'a mut [u8]> {
+    let mut order: Vec<usize> = (0..tensors.len()).filter(|&at| tensors[at].len > 0).collect();
+    order.sort_by_key(|&at| tensors[at].offset);
+    let mut values: Vec<&mut [u8]> = tensors.iter().map(|_| <&mut [u8]>::default()).collect();
+    let (mut rest, mut done) = (state, 0);
+    for at in order {
+        let TensorInfo { offset, len, .. } = tensors[at];
+        let (ours, later) = std::mem::take(&mut rest)[offset - done..].split_at_mut(len);
+        values[at] = bytemuck::cast_slice_mut(ours);
+        (rest, done) = (later, offset + len);
+    }
+    values
 }
 
 fn tensor_bytes(entry: &crate::manifest::TensorEntry) -> usize {

@@ -2,6 +2,7 @@
 //! only equal pins give equal bits.
 
 use crate::error::CheckpointError;
+use crate::events::RunEvent;
 use crate::folder::RunFolder;
 use crate::manifest::{parse_versioned, to_json};
 use crate::names;
@@ -16,6 +17,8 @@ pub const RUN_FORMAT_VERSION: u32 = 1;
 /// The sections of a job spec that decide the result. Resources, policy and checkpointing may change between two
 /// attempts at a job.
 const PINNED_SECTIONS: [&str; 4] = ["name", "data", "model", "train"];
+/// How often another worker may have changed the record before a note is given up.
+const NOTE_TRIES_MAX: usize = 8;
 /// Where the manifest lies does not matter: its digest is pinned.
 const NOT_PINNED: [&str; 1] = ["job.data.manifest"];
 
@@ -32,7 +35,11 @@ pub struct RunRecord {
     pub program_version: String,
     /// Of libtorch.
     pub libtorch_version: String,
-    /// Numerics fingerprint of the first group.
+    /// Computed again from the same pins, the run would give the same bits. Not with `train.numerics = "fast"`: then
+    /// machines of any fingerprint took part, and sums were made in no fixed order.
+    #[serde(default = "yes")]
+    pub reproducible: bool,
+    /// Numerics fingerprint of the first group; with `fast` numerics, of the worker that wrote this.
     pub fingerprint: String,
     /// What it was measured on: threads, device.
     #[serde(default)]
@@ -41,6 +48,14 @@ pub struct RunRecord {
     pub seed: u64,
     /// Unix milliseconds.
     pub submitted_ms: i64,
+    /// What a reader of the result should know of the way to it, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<RunEvent>,
+}
+
+/// Records from before there was any other kind.
+fn yes() -> bool {
+    true
 }
 
 /// How [`RunFolder::claim_run`] found the folder.
@@ -104,6 +119,27 @@ impl RunFolder {
         Ok(Claim::Resumed(Box::new(recorded)))
     }
 
+    /// Adds events to the record, or what became known of a corruption since: who was wrong, where the run went on.
+    /// Nothing if the folder has no record. Several workers may do this at once.
+    ///
+    /// # Errors
+    /// As [`read_run`](Self::read_run) and [`write_run`](Self::write_run); [`CheckpointError::Io`] as well when others
+    /// change the record again and again.
+    pub async fn note(&self, events: &[RunEvent]) -> Result<(), CheckpointError> {
+        let path = self.run_path();
+        let object = self.shown(&path);
+        for _ in 0..NOTE_TRIES_MAX {
+            let Some((bytes, version)) = self.get_version(&path).await? else { return Ok(()) };
+            let mut record: RunRecord = parse_versioned(&object, &bytes, RUN_FORMAT_VERSION, "a run record")?;
+            let before = record.events.clone();
+            record.add(events);
+            if record.events == before || self.put(&path, to_json(&record), PutMode::Update(version)).await? {
+                return Ok(());
+            }
+        }
+        Err(CheckpointError::io("write", object, format!("changed by others {NOTE_TRIES_MAX} times meanwhile")))
+    }
+
     fn run_path(&self) -> object_store::path::Path {
         self.base.clone().join(names::RUN)
     }
@@ -111,7 +147,7 @@ impl RunFolder {
 
 impl RunRecord {
     /// What must be equal for the bits to be: each pin by its path.
-    fn pins(&self) -> BTreeMap<String, Value> {
+    pub fn pins(&self) -> BTreeMap<String, Value> {
         let mut pins = BTreeMap::new();
         for section in PINNED_SECTIONS {
             flatten(&format!("job.{section}"), &self.job[section], &mut pins);

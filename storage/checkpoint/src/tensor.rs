@@ -49,7 +49,11 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
-    pub(crate) fn values<'a>(&self, state: &'a [f32]) -> &'a [f32] {
+    /// Its values in a state.
+    ///
+    /// # Panics
+    /// If it lies outside of `state` ([`check_layout`] tells).
+    pub fn values<'a>(&self, state: &'a [f32]) -> &'a [f32] {
         &state[self.offset..self.offset + self.len]
     }
 }

@@ -1,32 +1,56 @@
-//! Writing one part: safetensors files streamed straight from the state, hashed on the way, with a bounded number of
-//! chunks in memory. A file appears whole or not at all.
+//! Writing one part: safetensors files straight from the state, several at once, hashed on the way, in bounded memory.
+//! A file that hasn't changed since an earlier checkpoint is named, not written.
 
-use crate::deal::deal;
-use crate::digest::{Digest, state_digest, values_digest};
+use crate::deal::deal_files;
+use crate::digest::{Digest, StateDigests};
 use crate::error::CheckpointError;
 use crate::folder::RunFolder;
-use crate::manifest::{FileEntry, TensorEntry};
+use crate::manifest::{FileEntry, Manifest, TensorEntry};
 use crate::names;
+use crate::pack::{Packed, pack};
 use crate::record::PartRecord;
-use crate::tensor::{Group, TensorInfo, check_layout};
-use bytes::Bytes;
-use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
+use crate::tensor::{TensorInfo, check_layout};
+use crate::upload::{Chunks, Upload};
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::PutMode;
 use safetensors::tensor::Metadata;
-use std::collections::HashMap;
-use tokio::task::JoinSet;
+use std::collections::{BTreeMap, HashMap};
 
-/// One request of an upload. Stores want all but the last to be equal and 5 MiB or more.
-const CHUNK_BYTES: usize = 8 << 20;
-/// Requests of one file under way: with the chunk being filled, what a save holds in memory.
-const CHUNKS_MAX: usize = 3;
+/// Files on their way at a time.
+const FILES_MAX: usize = 4;
+/// Chunks of 8 MiB in memory, of all files: what a save holds beside the state, at most 56 MiB.
+const CHUNKS_MAX: usize = 7;
 /// Hashed and copied at a time, while it is in the processor's cache.
 const BLOCK_BYTES: usize = 256 << 10;
+
+/// A state to be saved.
+#[derive(Clone, Copy)]
+pub(crate) struct State<'a> {
+    pub(crate) step: u64,
+    pub(crate) tensors: &'a [TensorInfo],
+    pub(crate) values: &'a [f32],
+    pub(crate) digests: &'a StateDigests,
+}
+
+impl State<'_> {
+    /// What a file of it holds, by the digests.
+    pub(crate) fn entries(&self, file: &Packed) -> Vec<TensorEntry> {
+        let entry = |&at: &usize| TensorEntry {
+            name: self.tensors[at].name.clone(),
+            shape: self.tensors[at].shape.clone(),
+            digest: self.digests.values()[at],
+        };
+        file.tensors.iter().map(entry).collect()
+    }
+}
 
 impl RunFolder {
     /// Writes part `part` (counted from 0) of `parts` of the state after `step` updates: the tensors that
     /// [`deal`](crate::deal()) gives it, then the record that says so. The checkpoint exists once
     /// [`try_commit`](Self::try_commit) finds all records.
+    ///
+    /// Files that are there already are not written again: those of this save that another group of workers got
+    /// done, and those that an earlier checkpoint has and that hold the same values.
     ///
     /// If the step is committed already and whole, nothing is written; if it is committed and damaged, this part of a
     /// new save replaces it in the end.
@@ -44,97 +68,154 @@ impl RunFolder {
         state: &[f32],
     ) -> Result<PartRecord, CheckpointError> {
         check_layout(tensors, state.len())?;
+        let digests = StateDigests::of(tensors, state, step);
+        self.write_part_of(&digests, step, part, parts, tensors, state).await
+    }
+
+    /// As [`write_part`](Self::write_part), of a state whose digests the caller has taken: they are over the same
+    /// values, so a value that changes in memory meanwhile shows when the save is to commit.
+    ///
+    /// # Errors
+    /// As [`write_part`](Self::write_part).
+    pub async fn write_part_of(
+        &self,
+        digests: &StateDigests,
+        step: u64,
+        part: u32,
+        parts: u32,
+        tensors: &[TensorInfo],
+        state: &[f32],
+    ) -> Result<PartRecord, CheckpointError> {
+        check_layout(tensors, state.len())?;
         if part >= parts {
             return Err(CheckpointError::Part { part, parts });
         }
-        let mine: Vec<&TensorInfo> = deal(tensors, parts)[part as usize].iter().map(|&at| &tensors[at]).collect();
-        let mut groups: Vec<(Group, Vec<&TensorInfo>)> = Vec::new();
-        for group in Group::ALL {
-            let tensors: Vec<_> = mine.iter().copied().filter(|tensor| tensor.group == group).collect();
-            if !tensors.is_empty() {
-                groups.push((group, tensors));
+        let state = State { step, tensors, values: state, digests };
+        let files = pack(tensors);
+        let mine: Vec<&Packed> = deal_files(&files, parts)[part as usize].iter().map(|&at| &files[at]).collect();
+
+        if let Some(manifest) = self.saved_whole(step, digests.state()).await? {
+            let is_mine = |file: &FileEntry| mine.iter().any(|mine| mine.name == file.name);
+            let files = manifest.files.into_iter().filter(is_mine).collect();
+            return Ok(PartRecord::new(step, part, parts, digests.state(), files));
+        }
+        let names = self.step_sizes(step).await?;
+        let written = self.written_already(&state, &mine, &names, &names::record_file(part, parts)).await?;
+        let mut missing = mine;
+        missing.retain(|file| !written.contains_key(&file.name));
+        self.check_in_use(&state, &missing, &names).await?;
+        let earlier = if missing.is_empty() { None } else { self.newest_before(step).await? };
+        let unchanged = self.unchanged(earlier.as_ref(), &state, &missing).await?;
+
+        let changed = missing.iter().copied().filter(|file| !unchanged.contains_key(&file.name)).collect();
+        let mut files: BTreeMap<String, FileEntry> = written;
+        files.extend(self.write_files(&state, changed).await?);
+        let with_unchanged = files.clone().into_iter().chain(unchanged.clone());
+        let mut record =
+            PartRecord::new(step, part, parts, digests.state(), with_unchanged.map(|(_, file)| file).collect());
+        self.put_record(&record).await?;
+        if !record.confirmed {
+            // Whoever removes a checkpoint does so first and then looks for records like the one just written: if the
+            // checkpoint is still there, its files will be spared from now on.
+            let stays = match &earlier {
+                Some(earlier) => self.size(&self.step_path(earlier.step, names::MANIFEST)).await?.is_some(),
+                None => false,
+            };
+            if !stays {
+                tracing::info!(step, "the checkpoint before was removed meanwhile: writes what it had");
+                let again = missing.into_iter().filter(|file| unchanged.contains_key(&file.name)).collect();
+                files.extend(self.write_files(&state, again).await?);
+                record.files = files.into_values().collect();
             }
+            record.confirmed = true;
+            self.put_record(&record).await?;
         }
-
-        if self.is_saved_whole(step, tensors, state).await? {
-            let files = groups.iter().map(|(group, tensors)| describe(*group, part, parts, tensors, state));
-            return Ok(PartRecord::new(step, part, parts, files.collect::<Result<_, _>>()?));
-        }
-        self.forget_other_record(step, part, parts, &mine, state).await?;
-
-        let mut files = Vec::with_capacity(groups.len());
-        for (group, tensors) in groups {
-            let name = names::tensors_file(group, part, parts);
-            files.push(self.write_file(step, name, group, &tensors, state).await?);
-        }
-        let record = PartRecord::new(step, part, parts, files);
-        let path = self.step_path(step, &names::record_file(part, parts));
-        self.put(&path, record.to_json(), PutMode::Overwrite).await?;
         Ok(record)
     }
 
-    async fn is_saved_whole(&self, step: u64, tensors: &[TensorInfo], state: &[f32]) -> Result<bool, CheckpointError> {
+    async fn put_record(&self, record: &PartRecord) -> Result<(), CheckpointError> {
+        let path = self.step_path(record.step, &record.file_name());
+        self.put(&path, record.to_json(), PutMode::Overwrite).await.map(|_| ())
+    }
+
+    /// The step's checkpoint, if it has one of this state and that is whole.
+    async fn saved_whole(&self, step: u64, expected: Digest) -> Result<Option<Manifest>, CheckpointError> {
         let manifest = match self.read_files(step).await {
             Ok(manifest) => manifest,
-            Err(CheckpointError::NotCommitted { .. }) => return Ok(false),
+            Err(CheckpointError::NotCommitted { .. }) => return Ok(None),
             Err(CheckpointError::Damaged(damage)) => {
                 tracing::warn!(step, %damage, "this step's checkpoint is damaged, saving it anew");
-                return Ok(false);
+                return Ok(None);
             }
             Err(error) => return Err(error),
         };
-        let expected = state_digest(tensors, state, step);
         if manifest.state_digest != expected {
             let object = self.shown(&self.step_path(step, names::MANIFEST));
             return Err(CheckpointError::StateDiffers { object, expected, found: manifest.state_digest });
         }
-        Ok(true)
+        Ok(Some(manifest))
     }
 
-    /// A record left by a save of other bits must be gone before its files are overwritten, or a commit in between
-    /// would vouch for files that it doesn't describe.
-    async fn forget_other_record(
+    /// Which of the files `mine` other saves of this state have written. Records of saves of another state that speak
+    /// for these files are removed: before the files are overwritten, or a commit in between would vouch for files
+    /// that they don't describe.
+    async fn written_already(
         &self,
-        step: u64,
-        part: u32,
-        parts: u32,
-        mine: &[&TensorInfo],
-        state: &[f32],
-    ) -> Result<(), CheckpointError> {
-        let path = self.step_path(step, &names::record_file(part, parts));
-        let Some(bytes) = self.get(&path).await? else { return Ok(()) };
-        let same = PartRecord::parse(&self.shown(&path), &bytes, step, part, parts).is_ok_and(|record| {
-            let mut recorded = HashMap::new();
-            for file in &record.files {
-                recorded.extend(file.tensors.iter().map(|entry| ((file.group, entry.name.as_str()), entry.digest)));
-            }
-            recorded.len() == mine.len()
-                && mine.iter().all(|tensor| {
-                    recorded.get(&(tensor.group, tensor.name.as_str())) == Some(&values_digest(tensor.values(state)))
-                })
+        state: &State<'_>,
+        mine: &[&Packed],
+        there: &BTreeMap<String, u64>,
+        my_record: &str,
+    ) -> Result<BTreeMap<String, FileEntry>, CheckpointError> {
+        let mut written = BTreeMap::new();
+        for name in there.keys().filter(|name| names::is_record(name)) {
+            let path = self.step_path(state.step, name);
+            let Some(bytes) = self.get(&path).await? else { continue };
+            let is_mine = |file: &FileEntry| mine.iter().any(|mine| mine.name == file.name);
+            let files = match PartRecord::parse(&self.shown(&path), &bytes, state.step, name) {
+                Ok(record) if record.state_digest == state.digests.state() => record.files,
+                Ok(record) if name != my_record && !record.files.iter().any(is_mine) => continue,
+                _ => {
+                    self.remove(&path).await?;
+                    continue;
+                }
+            };
+            let is_there = |file: &FileEntry| file.step.is_none() && there.get(&file.name) == Some(&file.bytes);
+            let files = files.into_iter().filter(|file| is_mine(file) && is_there(file));
+            written.extend(files.map(|file| (file.name.clone(), file)));
+        }
+        written.retain(|name, file| {
+            let packed = mine.iter().find(|mine| mine.name == *name);
+            packed.is_some_and(|packed| state.entries(packed) == file.tensors)
         });
-        if same { Ok(()) } else { self.remove(&path).await }
+        Ok(written)
     }
 
-    async fn write_file(
+    async fn write_files(
         &self,
-        step: u64,
-        name: String,
-        group: Group,
-        tensors: &[&TensorInfo],
-        state: &[f32],
-    ) -> Result<FileEntry, CheckpointError> {
-        let path = self.step_path(step, &name);
-        let (header, bytes) = file_header(tensors)?;
+        state: &State<'_>,
+        files: Vec<&Packed>,
+    ) -> Result<Vec<(String, FileEntry)>, CheckpointError> {
+        let chunks = Chunks::new(CHUNKS_MAX);
+        let writes: Vec<_> = files.into_iter().map(|file| self.write_file(state, file, chunks.clone())).collect();
+        let written: Vec<FileEntry> = futures::stream::iter(writes).buffer_unordered(FILES_MAX).try_collect().await?;
+        self.prove(written.iter().map(|file| (state.step, file)));
+        Ok(written.into_iter().map(|file| (file.name.clone(), file)).collect())
+    }
+
+    async fn write_file(&self, state: &State<'_>, file: &Packed, chunks: Chunks) -> Result<FileEntry, CheckpointError> {
+        let Packed { group, name, .. } = file;
+        let path = self.step_path(state.step, name);
+        let tensors: Vec<&TensorInfo> = file.tensors.iter().map(|&at| &state.tensors[at]).collect();
+        let (header, bytes) = file_header(&tensors)?;
         let failed = |source| CheckpointError::write(&self.shown(&path), bytes, source);
 
-        let mut upload = Upload::start(self.store.as_ref(), path.clone(), bytes).await.map_err(failed)?;
+        let mut upload = Upload::start(self.store.as_ref(), path.clone(), bytes, chunks).await.map_err(failed)?;
         let mut entries = Vec::with_capacity(tensors.len());
         let written = async {
             upload.write(&header).await?;
             for tensor in tensors {
                 let mut hasher = blake3::Hasher::new();
-                for block in bytemuck::cast_slice::<f32, u8>(tensor.values(state)).chunks(BLOCK_BYTES) {
+                for block in bytemuck::cast_slice::<f32, u8>(tensor.values(state.values)).chunks(BLOCK_BYTES) {
                     hasher.update(block);
                     upload.write(block).await?;
                 }
@@ -147,30 +228,9 @@ impl RunFolder {
             Ok(()) => upload.complete().await,
             Err(error) => Err(upload.abort(error).await),
         };
-        Ok(FileEntry { name, group, bytes, digest: finished.map_err(failed)?, tensors: entries })
+        let digest = finished.map_err(failed)?;
+        Ok(FileEntry { name: name.clone(), step: None, group: *group, bytes, digest, tensors: entries })
     }
-}
-
-/// What [`RunFolder::write_part`] would write.
-fn describe(
-    group: Group,
-    part: u32,
-    parts: u32,
-    tensors: &[&TensorInfo],
-    state: &[f32],
-) -> Result<FileEntry, CheckpointError> {
-    let (header, bytes) = file_header(tensors)?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&header);
-    let mut entries = Vec::with_capacity(tensors.len());
-    for tensor in tensors {
-        let values = tensor.values(state);
-        hasher.update(bytemuck::cast_slice(values));
-        let digest = values_digest(values);
-        entries.push(TensorEntry { name: tensor.name.clone(), shape: tensor.shape.clone(), digest });
-    }
-    let name = names::tensors_file(group, part, parts);
-    Ok(FileEntry { name, group, bytes, digest: hasher.finalize().into(), tensors: entries })
 }
 
 /// The head of a safetensors file, its length field included, and the size of the whole file.
@@ -197,87 +257,4 @@ fn file_header(tensors: &[&TensorInfo]) -> Result<(Vec<u8>, u64), CheckpointErro
     header.append(&mut json);
     let bytes = (header.len() + end) as u64;
     Ok((header, bytes))
-}
-
-/// An object being written: hashed, and sent in chunks. Small ones go in one request.
-struct Upload<'a> {
-    store: &'a dyn ObjectStore,
-    path: Path,
-    hasher: blake3::Hasher,
-    chunk: Vec<u8>,
-    multipart: Option<Box<dyn MultipartUpload>>,
-    sending: JoinSet<object_store::Result<()>>,
-}
-
-impl<'a> Upload<'a> {
-    async fn start(store: &'a dyn ObjectStore, path: Path, bytes: u64) -> object_store::Result<Self> {
-        let is_small = bytes <= CHUNK_BYTES as u64;
-        let multipart = if is_small { None } else { Some(store.put_multipart(&path).await?) };
-        let chunk = Vec::with_capacity(CHUNK_BYTES.min(bytes as usize));
-        Ok(Self { store, path, hasher: blake3::Hasher::new(), chunk, multipart, sending: JoinSet::new() })
-    }
-
-    async fn write(&mut self, mut bytes: &[u8]) -> object_store::Result<()> {
-        self.hasher.update(bytes);
-        while !bytes.is_empty() {
-            if self.chunk.len() == CHUNK_BYTES {
-                self.send().await?;
-            }
-            let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.chunk.len()));
-            self.chunk.extend_from_slice(now);
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    async fn send(&mut self) -> object_store::Result<()> {
-        let Some(multipart) = &mut self.multipart else { return Ok(()) };
-        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
-        self.sending.spawn(multipart.put_part(PutPayload::from(chunk)));
-        self.wait_below(CHUNKS_MAX).await
-    }
-
-    async fn wait_below(&mut self, count: usize) -> object_store::Result<()> {
-        while self.sending.len() >= count {
-            match self.sending.join_next().await {
-                Some(sent) => sent??,
-                None => break,
-            }
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> object_store::Result<()> {
-        if self.multipart.is_some() {
-            self.send().await?;
-        }
-        self.wait_below(1).await
-    }
-
-    /// Makes the object appear, and says which digest its bytes have.
-    async fn complete(mut self) -> object_store::Result<Digest> {
-        match &mut self.multipart {
-            Some(multipart) => {
-                if let Err(error) = multipart.complete().await {
-                    return Err(self.abort(error).await);
-                }
-            }
-            None => {
-                let bytes = Bytes::from(std::mem::take(&mut self.chunk));
-                self.store.put(&self.path, PutPayload::from(bytes)).await?;
-            }
-        }
-        Ok(self.hasher.finalize().into())
-    }
-
-    /// Frees what was sent. The error that led here is the one to report, whatever becomes of that.
-    async fn abort(mut self, error: object_store::Error) -> object_store::Error {
-        self.sending.shutdown().await;
-        if let Some(multipart) = &mut self.multipart
-            && let Err(failed) = multipart.abort().await
-        {
-            tracing::debug!(path = %self.path, %failed, "abort an upload");
-        }
-        error
-    }
 }

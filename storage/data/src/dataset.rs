@@ -1,16 +1,22 @@
-//! A data set in memory: every object read once, in order, and proven to be what was pinned.
+//! A data set as training reads it: any rows in any order, from objects that are proven to be what was pinned.
+//!
+//! A small one in a folder is read into memory when it is opened. Everything else, in a bucket or too large, is read
+//! through the cache on this machine's disk ([`crate::streaming`]), a block of rows at a time, ahead of when it is
+//! needed.
 
-use crate::decode::{Bad, Cells, Layout, Sink, decode};
+use crate::block::{Block, Scaling, index};
+use crate::cache::{Cache, CacheOptions};
 use crate::error::DataError;
-use crate::manifest::{Dtype, Features, Format, Manifest, Role, Target};
-use crate::place::Place;
-use crate::survey::{class_of, is_byte};
-use std::path::Path;
+use crate::manifest::{Features, Manifest, Object, Target};
+use crate::parallel::ordered;
+use crate::place::{Base, Place};
+use crate::streaming::Streaming;
+use std::sync::Arc;
 
-/// Memory is set aside at once for no more than so many times an object's bytes; beyond, it grows as data arrives.
-const TRUSTED_EXPANSION: u64 = 16;
+/// A data set in a folder is kept in memory up to so many bytes, as its manifest allows.
+const HELD_MAX_BYTES: u64 = 1 << 30;
 
-/// All rows of a data set, as compact as its manifest allows.
+/// All rows of a data set.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     features: Features,
@@ -18,53 +24,68 @@ pub struct Dataset {
     rows: u64,
     /// `features.elements()` as a stride; 1 for text.
     elements: usize,
-    values: Values,
-    labels: Labels,
-    /// What a model sees of each byte.
-    scaled_bytes: Box<[f32; 256]>,
+    scaling: Scaling,
+    /// The first row of each block, and in the end the count of all.
+    starts: Arc<[u64]>,
+    blocks: Blocks,
 }
 
 #[derive(Clone, Debug)]
-enum Values {
-    Bytes(Vec<u8>),
-    Floats(Vec<f32>),
-}
-
-#[derive(Clone, Debug)]
-enum Labels {
-    Classes(Vec<u16>),
-    Numbers(Vec<f32>),
-    NextByte,
+enum Blocks {
+    Held(Arc<[Arc<Block>]>),
+    Streamed(Arc<Streaming>),
 }
 
 impl Dataset {
-    /// Reads the data set whose manifest lies in the folder `base`.
+    /// Opens the data set whose manifest lies in `base`, with the cache that the environment names
+    /// ([`CacheOptions::from_environment`]).
     ///
     /// # Errors
     /// [`DataError`] when an object is missing, is not the one that was pinned, or does not hold what the manifest
-    /// says of it.
-    pub fn open(manifest: &Manifest, base: &Path) -> Result<Self, DataError> {
-        let place = Place::of(manifest, base)?;
-        let mut loading = Loading::new(manifest);
-        for object in &manifest.objects {
-            loading.begin(object.rows);
-            decode(&place, &object.path, Some(object), &Layout::of(manifest, object), &mut loading)?;
-            let (features, targets) = (loading.object_rows, loading.object_targets);
-            let complete = match (manifest.format, object.role) {
-                (Format::Text, _) | (Format::Idx, Some(Role::Features) | None) => features == object.rows,
-                (Format::Idx, Some(Role::Target)) => targets == object.rows,
-                (Format::Csv | Format::Parquet, _) => features == object.rows && targets == object.rows,
-            };
-            if !complete {
-                return Err(DataError::Changed {
-                    object: place.shown(&object.path),
-                    what: "rows",
-                    expected: object.rows.to_string(),
-                    found: features.max(targets).to_string(),
-                });
-            }
+    /// says of it. Of a data set that is read through the cache this may be found out only when the rows are asked
+    /// for.
+    pub fn open(manifest: &Manifest, base: impl Into<Base>) -> Result<Self, DataError> {
+        let place = Place::of(manifest, &base.into(), trainctl_objects::PATIENCE)?;
+        if place.is_remote() || manifest.memory_bytes() > HELD_MAX_BYTES {
+            return Self::streamed(manifest, place, Cache::open(CacheOptions::from_environment()));
         }
-        Ok(loading.data)
+        let of = |objects: &&[Object]| Block::read(&place, manifest, objects).map(Arc::new);
+        let objects: Vec<&[Object]> = manifest.blocks().collect();
+        let blocks = ordered(&objects, place.objects_at_once(), of)?;
+        Ok(Self::new(manifest, Blocks::Held(blocks.into())))
+    }
+
+    /// Opens the data set through a cache, whatever its size and place.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn open_through(manifest: &Manifest, base: impl Into<Base>, cache: CacheOptions) -> Result<Self, DataError> {
+        let place = Place::of(manifest, &base.into(), trainctl_objects::PATIENCE)?;
+        Self::streamed(manifest, place, Cache::open(cache))
+    }
+
+    fn streamed(manifest: &Manifest, place: Place, cache: Cache) -> Result<Self, DataError> {
+        let streaming = Streaming::start(manifest.clone(), place, cache);
+        Ok(Self::new(manifest, Blocks::Streamed(Arc::new(streaming))))
+    }
+
+    fn new(manifest: &Manifest, blocks: Blocks) -> Self {
+        let mut starts = vec![0];
+        let mut rows = 0;
+        for objects in manifest.blocks() {
+            rows += objects[0].rows;
+            starts.push(rows);
+        }
+        let elements = if manifest.target == Target::NextByte { 1 } else { index(manifest.features.elements()) };
+        Self {
+            features: manifest.features.clone(),
+            target: manifest.target.clone(),
+            rows: manifest.rows,
+            elements,
+            scaling: Scaling::by(manifest.features.scale),
+            starts: starts.into(),
+            blocks,
+        }
     }
 
     /// How many rows there are; for text, bytes.
@@ -97,189 +118,113 @@ impl Dataset {
         self.rows.saturating_sub(1) / u64::from(context.max(1))
     }
 
+    /// Whether [`Dataset::read_ahead`] helps: where the cache has no room for the whole data set.
+    #[must_use]
+    pub fn reads_ahead(&self) -> bool {
+        matches!(&self.blocks, Blocks::Streamed(streaming) if streaming.loads_as_told())
+    }
+
+    /// Says which rows will be asked for soon, so that they are there by then. For text, `context` turns windows into
+    /// rows.
+    pub fn read_ahead(&self, rows: &[u64], context: Option<u32>) {
+        if let Blocks::Streamed(streaming) = &self.blocks {
+            let stride = context.map_or(1, u64::from);
+            streaming.read_ahead(rows.iter().map(|row| self.block_of(row * stride)));
+        }
+    }
+
     /// Writes the scaled features of `rows`, one after another.
+    ///
+    /// # Errors
+    /// [`DataError`] when a row is read through the cache and can't be had.
     ///
     /// # Panics
     /// When a row is not below [`Dataset::rows`], or `out` is not `rows.len() * sample_elements()` long.
-    pub fn fill_features(&self, rows: &[u64], out: &mut [f32]) {
+    pub fn fill_features(&self, rows: &[u64], out: &mut [f32]) -> Result<(), DataError> {
         assert_eq!(out.len(), rows.len() * self.elements, "room for the features of {} rows", rows.len());
-        #[expect(clippy::cast_possible_truncation, reason = "multiplied in float32, as documented")]
-        let scale = self.features.scale as f32;
         for (&row, out) in rows.iter().zip(out.chunks_exact_mut(self.elements)) {
-            let start = index(row) * self.elements;
-            match &self.values {
-                Values::Bytes(bytes) => {
-                    for (out, &byte) in out.iter_mut().zip(&bytes[start..][..self.elements]) {
-                        *out = self.scaled_bytes[usize::from(byte)];
-                    }
-                }
-                Values::Floats(floats) => {
-                    for (out, &value) in out.iter_mut().zip(&floats[start..][..self.elements]) {
-                        *out = value * scale;
-                    }
-                }
-            }
+            let (block, row) = self.find(row)?;
+            block.features(row, &self.scaling, out);
         }
+        Ok(())
     }
 
     /// Writes the class of each of `rows`.
     ///
+    /// # Errors
+    /// See [`Dataset::fill_features`].
+    ///
     /// # Panics
     /// When the target is not a class, a row is not below [`Dataset::rows`], or the lengths differ.
-    pub fn fill_classes(&self, rows: &[u64], out: &mut [i64]) {
-        let Labels::Classes(classes) = &self.labels else { panic!("classes of a data set of {:?}", self.target) };
+    pub fn fill_classes(&self, rows: &[u64], out: &mut [i64]) -> Result<(), DataError> {
+        assert!(matches!(self.target, Target::Class { .. }), "classes of a data set of {:?}", self.target);
         assert_eq!(out.len(), rows.len(), "room for the classes of {} rows", rows.len());
         for (out, &row) in out.iter_mut().zip(rows) {
-            *out = i64::from(classes[index(row)]);
+            let (block, row) = self.find(row)?;
+            *out = i64::from(block.class(row));
         }
+        Ok(())
     }
 
     /// Writes the number to be learned for each of `rows`.
     ///
+    /// # Errors
+    /// See [`Dataset::fill_features`].
+    ///
     /// # Panics
     /// When the target is not a number, a row is not below [`Dataset::rows`], or the lengths differ.
-    pub fn fill_numbers(&self, rows: &[u64], out: &mut [f32]) {
-        let Labels::Numbers(numbers) = &self.labels else { panic!("numbers of a data set of {:?}", self.target) };
+    pub fn fill_numbers(&self, rows: &[u64], out: &mut [f32]) -> Result<(), DataError> {
+        assert!(matches!(self.target, Target::Number { .. }), "numbers of a data set of {:?}", self.target);
         assert_eq!(out.len(), rows.len(), "room for the numbers of {} rows", rows.len());
         for (out, &row) in out.iter_mut().zip(rows) {
-            *out = numbers[index(row)];
+            let (block, row) = self.find(row)?;
+            *out = block.number(row);
         }
+        Ok(())
     }
 
     /// Writes `context + 1` bytes of text for each of the windows: what the model sees and, one further, what it
     /// is to say.
     ///
+    /// # Errors
+    /// See [`Dataset::fill_features`].
+    ///
     /// # Panics
     /// When the data set is not text, a window is not below [`Dataset::windows`], or `out` is not
     /// `windows.len() * (context + 1)` long.
-    pub fn fill_tokens(&self, windows: &[u64], context: u32, out: &mut [i64]) {
-        let (Values::Bytes(text), Labels::NextByte) = (&self.values, &self.labels) else {
-            panic!("tokens of a data set of {:?}", self.target)
-        };
-        let context = context as usize;
-        assert_eq!(out.len(), windows.len() * (context + 1), "room for {} windows", windows.len());
-        for (&window, out) in windows.iter().zip(out.chunks_exact_mut(context + 1)) {
-            let start = index(window) * context;
-            for (out, &byte) in out.iter_mut().zip(&text[start..][..=context]) {
-                *out = i64::from(byte);
-            }
-        }
-    }
-}
-
-/// A row as an index: what is in memory has no more rows than a `usize` counts.
-fn index(row: u64) -> usize {
-    usize::try_from(row).expect("a row of a data set in memory")
-}
-
-/// A data set of which some objects have been read.
-struct Loading {
-    data: Dataset,
-    object_rows_expected: u64,
-    object_rows: u64,
-    object_targets: u64,
-    classes: u32,
-}
-
-impl Loading {
-    fn new(manifest: &Manifest) -> Self {
-        let is_text = manifest.format == Format::Text;
-        let elements = if is_text { 1 } else { index(manifest.features.elements()) };
-        let stored: u64 = manifest.objects.iter().map(|object| object.size).fold(0, u64::saturating_add);
-        let values = manifest.rows.saturating_mul(elements as u64).min(stored.saturating_mul(TRUSTED_EXPANSION));
-        let values = match manifest.features.dtype {
-            Dtype::Uint8 => Values::Bytes(Vec::with_capacity(index(values))),
-            Dtype::Float32 => Values::Floats(Vec::with_capacity(index(values))),
-        };
-        let (labels, classes) = match manifest.target {
-            Target::Class { classes, .. } => (Labels::Classes(Vec::new()), classes),
-            Target::Number { .. } => (Labels::Numbers(Vec::new()), 0),
-            Target::NextByte => (Labels::NextByte, 0),
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "multiplied in float32, as documented")]
-        let scale = manifest.features.scale as f32;
-        let mut byte = 0.0;
-        let scaled_bytes = Box::new(std::array::from_fn(|_| {
-            let scaled = byte * scale;
-            byte += 1.0;
-            scaled
-        }));
-        let data = Dataset {
-            features: manifest.features.clone(),
-            target: manifest.target.clone(),
-            rows: manifest.rows,
-            elements,
-            values,
-            labels,
-            scaled_bytes,
-        };
-        Self { data, object_rows_expected: 0, object_rows: 0, object_targets: 0, classes }
-    }
-
-    fn begin(&mut self, rows: u64) {
-        (self.object_rows_expected, self.object_rows, self.object_targets) = (rows, 0, 0);
-    }
-
-    fn count(counter: &mut u64, more: u64, expected: u64) -> Result<(), Bad> {
-        *counter += more;
-        if *counter > expected {
-            return Err(Bad::new("", format!("{expected} rows, as in the manifest"), "more"));
-        }
-        Ok(())
-    }
-}
-
-impl Sink for Loading {
-    fn features(&mut self, cells: Cells<'_>) -> Result<(), Bad> {
-        let is_text = self.data.target == Target::NextByte;
-        let len = match cells {
-            Cells::Bytes(bytes) => bytes.len(),
-            Cells::Floats(floats) => floats.len(),
-        };
-        let rows = if is_text { len as u64 } else { 1 };
-        Self::count(&mut self.object_rows, rows, self.object_rows_expected)?;
-        if !is_text && len != self.data.elements {
-            return Err(Bad::new("", format!("{} values, as in the manifest", self.data.elements), len));
-        }
-        match (&mut self.data.values, cells) {
-            (Values::Bytes(all), Cells::Bytes(bytes)) => all.extend_from_slice(bytes),
-            (Values::Floats(all), Cells::Bytes(bytes)) => all.extend(bytes.iter().map(|&byte| f32::from(byte))),
-            (Values::Floats(all), Cells::Floats(floats)) => {
-                if let Some(value) = floats.iter().find(|value| !value.is_finite()) {
-                    return Err(Bad::new("", "features within float32", value));
+    pub fn fill_tokens(&self, windows: &[u64], context: u32, out: &mut [i64]) -> Result<(), DataError> {
+        assert_eq!(self.target, Target::NextByte, "tokens of a data set of numbers");
+        let tokens = context as usize + 1;
+        assert_eq!(out.len(), windows.len() * tokens, "room for {} windows", windows.len());
+        for (&window, mut out) in windows.iter().zip(out.chunks_exact_mut(tokens)) {
+            let mut row = window * u64::from(context);
+            while !out.is_empty() {
+                let (block, start) = self.find(row)?;
+                let text = &block.text()[start..];
+                let (now, later) = out.split_at_mut(out.len().min(text.len()));
+                for (out, &byte) in now.iter_mut().zip(text) {
+                    *out = i64::from(byte);
                 }
-                all.extend_from_slice(floats);
-            }
-            (Values::Bytes(all), Cells::Floats(floats)) => {
-                if let Some(value) = floats.iter().find(|&&value| !is_byte(value)) {
-                    return Err(Bad::new("", "whole numbers from 0 to 255, as in the manifest", value));
-                }
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "all are bytes")]
-                all.extend(floats.iter().map(|&value| value as u8));
+                row += now.len() as u64;
+                out = later;
             }
         }
         Ok(())
     }
 
-    fn target(&mut self, value: f64) -> Result<(), Bad> {
-        Self::count(&mut self.object_targets, 1, self.object_rows_expected)?;
-        match &mut self.data.labels {
-            Labels::Classes(all) => {
-                let Some(class) = class_of(value, self.classes) else {
-                    return Err(Bad::new("", format!("a class from 0 to {}", self.classes - 1), value));
-                };
-                all.push(class);
-            }
-            Labels::Numbers(all) => {
-                #[expect(clippy::cast_possible_truncation, reason = "targets are float32")]
-                let number = value as f32;
-                if !number.is_finite() {
-                    return Err(Bad::new("", "a target within float32", value));
-                }
-                all.push(number);
-            }
-            Labels::NextByte => {}
-        }
-        Ok(())
+    /// Which block a row is in.
+    fn block_of(&self, row: u64) -> usize {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        self.starts.partition_point(|&start| start <= row) - 1
+    }
+
+    /// The block that a row is in, and its place there.
+    fn find(&self, row: u64) -> Result<(Arc<Block>, usize), DataError> {
+        let number = self.block_of(row);
+        let block = match &self.blocks {
+            Blocks::Held(blocks) => blocks[number].clone(),
+            Blocks::Streamed(streaming) => streaming.block(number)?,
+        };
+        Ok((block, index(row - self.starts[number])))
     }
 }

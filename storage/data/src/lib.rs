@@ -1,32 +1,43 @@
 //! Pinned data sets: which bytes a job trains on, proven while they are read, and in which order.
 //!
 //! [`pin()`] lists and surveys the objects of a data set and makes its [`Manifest`]; a job names the manifest and its
-//! digest. [`Dataset`] reads the objects into memory and checks each against the manifest on the way. [`Split`]
-//! keeps samples out for evaluation and [`Sampler`] says which sample is trained on when: both are keyed
-//! permutations, computed, with no state to save.
+//! digest. [`Dataset`] gives the rows in any order, from memory or through a bounded cache on disk, each object checked
+//! against the manifest on the way. [`Split`] keeps samples out for evaluation and [`Sampler`] says which sample is
+//! trained on when: both are keyed permutations, computed, with no state to save.
 //!
 //! Calls block on storage; from async code, make them on a thread of their own.
 
+mod block;
+mod cache;
 mod dataset;
 mod decode;
 mod error;
 mod manifest;
+mod parallel;
 mod permutation;
 mod pin;
 mod place;
+mod progress;
 mod reader;
 mod sampler;
 mod sizes;
 mod split;
+mod streaming;
 mod survey;
 mod verify;
+mod waiting;
 
+pub use cache::CacheOptions;
 pub use dataset::Dataset;
 pub use error::DataError;
-pub use manifest::{CsvLayout, Dtype, Features, Format, Manifest, Object, Role, Summary, Target, manifest_digest};
+pub use manifest::{
+    CsvLayout, Dtype, Features, Format, Manifest, Object, Role, Summary, TarLayout, Target, manifest_digest,
+};
 pub use permutation::Permutation;
-pub use pin::{Column, PinOptions, Scale, Shape, TargetKind, pin};
+pub use pin::{Column, PinOptions, Scale, Shape, TargetKind, pin, pin_with};
+pub use place::Base;
+pub use progress::Progress;
 pub use sampler::Sampler;
 pub use sizes::check_sizes;
 pub use split::Split;
-pub use verify::{Finding, ObjectReport, verify};
+pub use verify::{Finding, ObjectReport, verify, verify_with};

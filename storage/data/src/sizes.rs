@@ -1,38 +1,43 @@
 //! Whether a data set's objects are there and as large as they were pinned: what can be told without reading one.
 
 use crate::error::DataError;
-use crate::manifest::Manifest;
-use crate::place::Place;
-use crate::reader::wait;
+use crate::manifest::{Manifest, Object};
+use crate::place::{Base, PATIENCE, Place};
+use crate::reader::Source;
+use crate::waiting::wait;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::{Error as StoreError, ObjectStoreExt as _};
-use std::path::Path;
 
-/// Asks for the size of every object of the manifest that lies in the folder `base`.
+/// Sizes asked for at a time.
+const REQUESTS_AT_ONCE: usize = 32;
+
+/// Asks for the size of every object of the manifest that lies in `base`.
 ///
 /// # Errors
 /// [`DataError::Missing`] or [`DataError::Changed`] for the first object that is not there or of another size;
 /// [`DataError`] when the place can't be asked.
-pub fn check_sizes(manifest: &Manifest, base: &Path) -> Result<(), DataError> {
-    let place = Place::of(manifest, base)?;
+pub fn check_sizes(manifest: &Manifest, base: impl Into<Base>) -> Result<(), DataError> {
+    let place = Place::of(manifest, &base.into(), PATIENCE)?;
     wait(&place.shown(""), async {
-        for object in &manifest.objects {
-            let shown = place.shown(&object.path);
-            let found = match place.store.head(&place.location(&object.path)).await {
-                Ok(found) => found.size,
-                Err(StoreError::NotFound { .. }) => return Err(DataError::Missing { object: shown }),
-                Err(source) => return Err(DataError::Store { object: shown, source }),
-            };
-            if found != object.size {
-                return Err(DataError::Changed {
-                    object: shown,
-                    what: "size",
-                    expected: object.size.to_string(),
-                    found: found.to_string(),
-                });
-            }
-        }
-        Ok(())
+        let asked: Vec<_> = manifest.objects.iter().map(|object| check_size(&place, object)).collect();
+        futures::stream::iter(asked).buffered(REQUESTS_AT_ONCE).try_collect().await
     })
+}
+
+async fn check_size(place: &Place, object: &Object) -> Result<(), DataError> {
+    let source = Source::pinned(object);
+    let shown = source.shown(place);
+    match place.store.head(&place.location(source.stored())).await {
+        Ok(found) if found.size == object.size => Ok(()),
+        Ok(found) => Err(DataError::Changed {
+            object: shown,
+            what: "size",
+            expected: object.size.to_string(),
+            found: found.size.to_string(),
+        }),
+        Err(StoreError::NotFound { .. }) => Err(DataError::Missing { object: shown }),
+        Err(source) => Err(DataError::Store { object: shown, source }),
+    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use crate::decode::{Bad, Cells, Sink};
 use crate::manifest::{CLASSES_MAX, Dtype};
+use serde::{Deserialize, Serialize};
 
 /// What all rows so far have in common.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Survey {
     /// Rows of features; for text, bytes.
     pub(crate) rows: u64,
@@ -21,6 +22,24 @@ pub(crate) struct Survey {
 impl Survey {
     pub(crate) fn new(is_text: bool) -> Self {
         Self { rows: 0, targets: 0, elements: None, dtype: Dtype::Uint8, target_max: 0.0, not_a_class: None, is_text }
+    }
+
+    /// Takes in what a later object's rows have in common.
+    pub(crate) fn add(&mut self, later: &Self) -> Result<(), Bad> {
+        if let (Some(expected), Some(found)) = (self.elements, later.elements)
+            && expected != found
+        {
+            return Err(Bad::new("rows", format!("{expected} values, as in the objects before"), found));
+        }
+        self.elements = self.elements.or(later.elements);
+        self.rows += later.rows;
+        self.targets += later.targets;
+        if later.dtype == Dtype::Float32 {
+            self.dtype = Dtype::Float32;
+        }
+        self.target_max = self.target_max.max(later.target_max);
+        self.not_a_class = self.not_a_class.or(later.not_a_class);
+        Ok(())
     }
 
     /// The smallest count of classes that has room for all targets.

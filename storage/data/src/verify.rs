@@ -2,10 +2,11 @@
 
 use crate::error::DataError;
 use crate::manifest::Manifest;
-use crate::place::Place;
-use crate::reader::ObjectReader;
+use crate::parallel::ordered;
+use crate::place::{Base, PATIENCE, Place};
+use crate::progress::{Progress, Progressing};
+use crate::reader::{ObjectReader, Source};
 use serde::Serialize;
-use std::path::Path;
 
 /// One object, checked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -38,14 +39,29 @@ pub enum Finding {
     },
 }
 
-/// Reads all objects of the manifest that lies in the folder `base`; one report for each, in its order.
+/// Reads all objects of the manifest that lies in `base`; one report for each, in its order.
 ///
 /// # Errors
 /// [`DataError`] when the place can't be read at all; a missing or changed object is a finding, not an error.
-pub fn verify(manifest: &Manifest, base: &Path) -> Result<Vec<ObjectReport>, DataError> {
-    let place = Place::of(manifest, base)?;
-    let check = |object: &crate::manifest::Object| {
-        let finding = match ObjectReader::start(&place, &object.path, Some(object)).finish() {
+pub fn verify(manifest: &Manifest, base: impl Into<Base>) -> Result<Vec<ObjectReport>, DataError> {
+    verify_with(manifest, base, &|_| {})
+}
+
+/// [`verify`], telling how far it is.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(
+    manifest: &Manifest,
+    base: impl Into<Base>,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Vec<ObjectReport>, DataError> {
+    let place = Place::of(manifest, &base.into(), PATIENCE)?;
+    let bytes = manifest.objects.iter().map(|object| object.size).sum();
+    let progressing = Progressing::new(progress, manifest.objects.len(), bytes);
+    ordered(&manifest.objects, place.objects_at_once(), |object| {
+        let source = Source::pinned(object);
+        let finding = match ObjectReader::start(&place, &source)?.finish() {
             Ok(_) => Finding::Whole,
             Err(DataError::Missing { .. }) => Finding::Missing,
             Err(DataError::Changed { what, expected, found, .. }) => {
@@ -53,7 +69,7 @@ pub fn verify(manifest: &Manifest, base: &Path) -> Result<Vec<ObjectReport>, Dat
             }
             Err(error) => return Err(error),
         };
-        Ok(ObjectReport { object: place.shown(&object.path), size: object.size, finding })
-    };
-    manifest.objects.iter().map(check).collect()
+        progressing.done(object.size);
+        Ok(ObjectReport { object: source.shown(&place), size: object.size, finding })
+    })
 }

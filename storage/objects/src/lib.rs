@@ -1,28 +1,69 @@
 //! Which object store a URI means. Everything above works on [`object_store`]'s trait and never learns where it is.
 //!
-//! Local folders only so far: `file:///path` or a plain absolute path.
+//! Folders (`file:///path` or a plain absolute path), S3 (`s3://bucket/prefix`), and Google Cloud Storage
+//! (`gs://bucket/prefix`) in builds with the feature `gcs`.
 
+mod bucket;
+mod folder;
+#[cfg(feature = "gcs")]
+mod gcs;
+mod lazy;
+mod s3;
 mod uri;
 
+pub use bucket::{Bucket, Cloud};
 pub use uri::{OpenError, file_uri, local_path};
 
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a request to a bucket that can't be reached, or throttles, is tried again.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Opens the store that `uri` names and the path in it. Nothing is read or created.
 ///
 /// Writes to local files are flushed to disk before they return, with their folder's entry, as a bucket's are: a
 /// commit that was reported survives a power cut.
 ///
+/// A request to a bucket is tried again for [`PATIENCE`] while the bucket can't be reached or throttles.
+///
 /// # Errors
-/// [`OpenError`] when the URI is not `file:///path` or an absolute path.
+/// [`OpenError`] when the URI names neither a folder nor a bucket of a cloud that this build knows.
 pub fn open(uri: &str) -> Result<(Arc<dyn ObjectStore>, Path), OpenError> {
+    open_with(uri, PATIENCE)
+}
+
+/// [`open`] for somebody who waits at a terminal, or otherwise not as long.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(uri: &str, patience: Duration) -> Result<(Arc<dyn ObjectStore>, Path), OpenError> {
+    if let Some(bucket) = Bucket::parse(uri) {
+        return connect(bucket?, patience);
+    }
     let local = local_path(uri)?;
     let path = Path::from_absolute_path(&local)
         .map_err(|source| OpenError::Path { uri: uri.to_owned(), source: Box::new(source) })?;
-    Ok((Arc::new(LocalFileSystem::new().with_fsync(true)), path))
+    Ok((Arc::new(folder::Folders::new()), path))
+}
+
+fn connect(bucket: Bucket, patience: Duration) -> Result<(Arc<dyn ObjectStore>, Path), OpenError> {
+    let name = format!("{}://{}", bucket.cloud.scheme(), bucket.name);
+    match bucket.cloud {
+        Cloud::S3 => {
+            let s3 = s3::S3 { bucket: bucket.name, patience };
+            Ok((Arc::new(lazy::Lazy::new(name, s3)), bucket.prefix))
+        }
+        #[cfg(feature = "gcs")]
+        Cloud::Gcs => {
+            let gcs = gcs::Bucket { name: bucket.name, patience };
+            Ok((Arc::new(lazy::Lazy::new(name, gcs)), bucket.prefix))
+        }
+        #[cfg(not(feature = "gcs"))]
+        Cloud::Gcs => Err(OpenError::NotBuiltIn { uri: bucket.to_string(), feature: "gcs" }),
+    }
 }
 
 /// Whether there is an object of this name.

@@ -7,12 +7,40 @@ use url::Url;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A store that this build has no code for.
-    #[error("{uri}: expected a local folder (file:///path or an absolute path), found the scheme {scheme:?}")]
+    #[error(
+        "{uri}: expected file:///path, an absolute path, s3://bucket/path or gs://bucket/path, found the scheme {scheme:?}"
+    )]
     Scheme {
         /// As the user wrote it.
         uri: String,
         /// `s3`, `gs`, ...
         scheme: String,
+    },
+    /// A bucket where only a local folder will do.
+    #[error("{uri}: expected a local folder, found a bucket")]
+    NotLocal {
+        /// As the user wrote it.
+        uri: String,
+    },
+    /// `s3://` and no bucket that could exist.
+    #[error(
+        "{uri}: expected {scheme}://BUCKET/PATH with a bucket of 3 to 63 lower-case letters, digits, - and ., found {found}"
+    )]
+    BucketName {
+        /// As the user wrote it.
+        uri: String,
+        /// `s3` or `gs`.
+        scheme: String,
+        /// In the place of the bucket's name.
+        found: String,
+    },
+    /// A cloud whose SDK this build was made without.
+    #[error("{uri}: this build has no code for such buckets")]
+    NotBuiltIn {
+        /// As the user wrote it.
+        uri: String,
+        /// The feature that has.
+        feature: &'static str,
     },
     /// A relative path: its meaning would depend on who opens it.
     #[error("{uri:?}: expected file:///path or an absolute path, found a relative one")]
@@ -44,10 +72,18 @@ impl OpenError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Scheme { scheme, .. } if matches!(scheme.as_str(), "s3" | "gs" | "gcs" | "az") => {
-                "buckets are not supported yet: use a folder that all workers see".to_owned()
+            Self::Scheme { scheme, uri } if matches!(scheme.as_str(), "gcs" | "s3a" | "s3n") => {
+                let (_, rest) = uri.split_once("://").unwrap_or_default();
+                format!("write {}://{rest}", if scheme == "gcs" { "gs" } else { "s3" })
             }
-            Self::Scheme { .. } => "write file:///path/to/folder".to_owned(),
+            Self::Scheme { .. } => "write file:///path/to/folder or s3://bucket/path".to_owned(),
+            Self::NotLocal { .. } => "write file:///path/to/folder".to_owned(),
+            Self::BucketName { scheme, .. } => {
+                format!(
+                    "write {scheme}://your-bucket/path; another endpoint goes into the environment (AWS_ENDPOINT_URL_S3)"
+                )
+            }
+            Self::NotBuiltIn { feature, .. } => format!("build with `--features {feature}`"),
             Self::Relative { uri } => format!("write the whole path, such as /data/{}", uri.trim_start_matches("./")),
             Self::FileUri { .. } => "write three slashes: file:///path/to/folder".to_owned(),
             Self::Path { .. } => "use a path without `.`, `..` or control characters".to_owned(),
@@ -66,6 +102,9 @@ pub fn local_path(uri: &str) -> Result<PathBuf, OpenError> {
     let Some((scheme, _)) = uri.split_once("://") else {
         return Err(OpenError::Relative { uri: uri.to_owned() });
     };
+    if matches!(scheme, "s3" | "gs") {
+        return Err(OpenError::NotLocal { uri: uri.to_owned() });
+    }
     if scheme != "file" {
         return Err(OpenError::Scheme { uri: uri.to_owned(), scheme: scheme.to_owned() });
     }
@@ -99,7 +138,8 @@ mod tests {
     #[test]
     fn each_wrong_uri_says_what_was_found_and_what_to_write() {
         for (uri, message, hint) in [
-            ("s3://bucket/prefix", "found the scheme \"s3\"", "not supported yet"),
+            ("s3://bucket/prefix", "expected a local folder, found a bucket", "file:///"),
+            ("gcs://bucket/prefix", "found the scheme \"gcs\"", "write gs://bucket/prefix"),
             ("ftp://host/x", "found the scheme \"ftp\"", "file:///"),
             ("data/digits", "found a relative one", "/data/data/digits"),
             ("", "found a relative one", "whole path"),

@@ -6,11 +6,12 @@ use crate::format;
 use crate::printer::Printer;
 use crate::table::{self, Rows, Tone, plain, toned};
 use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use trainctl_data::{
-    Column, DataError, Finding, Format, Manifest, ObjectReport, PinOptions, Scale, Shape, Summary, TargetKind,
-    manifest_digest,
+    Base, Column, DataError, Finding, Format, Manifest, ObjectReport, PinOptions, Progress, Scale, Shape, Summary,
+    TargetKind, manifest_digest,
 };
 
 /// Arguments of `data`.
@@ -29,43 +30,47 @@ enum DataCommand {
     /// Say what a manifest pins
     #[command(after_help = "Example:\n  trainctl data show digits.manifest.json")]
     Show {
-        /// The manifest
-        #[arg(value_name = "FILE")]
-        manifest: PathBuf,
+        /// The manifest: a path, or s3://bucket/path, gs://bucket/path
+        #[arg(value_name = "MANIFEST")]
+        manifest: String,
     },
     /// Read all objects of a manifest and say which are not as they were pinned
     #[command(after_help = "Example:\n  trainctl data verify digits.manifest.json")]
     Verify {
-        /// The manifest
-        #[arg(value_name = "FILE")]
-        manifest: PathBuf,
+        /// The manifest: a path, or s3://bucket/path, gs://bucket/path
+        #[arg(value_name = "MANIFEST")]
+        manifest: String,
     },
 }
 
 /// Arguments of `data pin`.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  trainctl data pin data/digits.csv.gz -o digits.manifest.json --scale 1/16\n  \
-                        trainctl data pin data/mnist10k --shape 1x28x28")]
+                        trainctl data pin s3://bucket/photos -o s3://bucket/photos.manifest.json\n  \
+                        trainctl data pin project/dvc.lock --out data/train")]
 struct PinArgs {
-    /// A file or folder, as a path or file:///path
+    /// A file or folder, as a path or file:///path; s3://bucket/path or gs://bucket/path; a .dvc file or a dvc.lock
     #[arg(value_name = "URI")]
     uri: String,
-    /// Where to write the manifest [default: NAME.manifest.json]
-    #[arg(short = 'o', long, value_name = "FILE")]
-    manifest: Option<PathBuf>,
+    /// Where to write the manifest, here or in a bucket [default: NAME.manifest.json]
+    #[arg(short = 'o', long, value_name = "MANIFEST")]
+    manifest: Option<String>,
+    /// Which output of a dvc.lock to pin [default: the only one]
+    #[arg(long, value_name = "PATH")]
+    out: Option<String>,
     /// What to call the data set [default: from the file or folder]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// csv, idx, parquet or text [default: from the files' names]
+    /// csv, idx, parquet, text or tar [default: from the files' names]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
-    /// Column to learn, by name or counted from 0 [default: the last]
+    /// Column to learn, by name or counted from 0 [default: the last]; of tar shards, the key in a sample's JSON
     #[arg(long, value_name = "COLUMN")]
     target: Option<Column>,
     /// class or number [default: class if all targets are whole numbers below 1000]
     #[arg(long, value_name = "KIND")]
     kind: Option<TargetKind>,
-    /// What features are multiplied by, such as 1/16 [default: 1; IDX bytes 1/255]
+    /// What features are multiplied by, such as 1/16 [default: 1; bytes of images 1/255]
     #[arg(long, value_name = "FACTOR")]
     scale: Option<Scale>,
     /// Dimensions of a sample, such as 1x8x8 [default: as the file has it]
@@ -77,7 +82,7 @@ struct PinArgs {
 #[derive(Serialize)]
 struct Pinned {
     /// Where the manifest is, as the user wrote it.
-    manifest: PathBuf,
+    manifest: String,
     /// Of its bytes; what a job names.
     digest: String,
     #[serde(flatten)]
@@ -87,7 +92,7 @@ struct Pinned {
 /// What `data show` prints.
 #[derive(Serialize)]
 struct Shown {
-    manifest: PathBuf,
+    manifest: String,
     digest: String,
     #[serde(flatten)]
     content: Manifest,
@@ -96,7 +101,7 @@ struct Shown {
 /// What `data verify` found.
 #[derive(Serialize)]
 struct Verified {
-    manifest: PathBuf,
+    manifest: String,
     digest: String,
     /// Whether all objects are as they were pinned.
     whole: bool,
@@ -116,24 +121,38 @@ pub(crate) async fn run(session: &Session, args: DataArgs) -> Result<(), Failure
 }
 
 fn pin(printer: &Printer, args: PinArgs) -> Result<(), Failure> {
-    let PinArgs { uri, manifest: path, name, format, target, kind, scale, shape } = args;
-    let options = PinOptions { name, format, target, kind, scale, shape };
-    let manifest = printer.busy(&format!("reading {uri}"), || trainctl_data::pin(&uri, &options)).map_err(failure)?;
-    let path = path.unwrap_or_else(|| PathBuf::from(format!("{}.manifest.json", manifest.name)));
-    let digest = manifest.write(&path).map_err(failure)?;
-    let pinned = Pinned { manifest: path, digest, summary: manifest.summary() };
+    let PinArgs { uri, manifest: place, out, name, format, target, kind, scale, shape } = args;
+    let options = PinOptions { name, format, out, target, kind, scale, shape };
+    let manifest = reading(printer, |progress| trainctl_data::pin_with(&uri, &options, progress)).map_err(failure)?;
+    let place = place.unwrap_or_else(|| format!("{}.manifest.json", manifest.name));
+    let digest = manifest.write_to(&place).map_err(failure)?;
+    let pinned = Pinned { manifest: place, digest, summary: manifest.summary() };
     if !printer.json() {
         printer.note(&format!("{}\n\nput this under [data] in the job:", pinned.summary));
     }
     printer.emit(&pinned, |_| {
-        let quoted = serde_json::Value::from(pinned.manifest.display().to_string());
+        let quoted = serde_json::Value::from(pinned.manifest.as_str());
         format!("manifest = {quoted}\ndigest = \"{}\"\n", pinned.digest)
     })
 }
 
-fn show(printer: &Printer, path: PathBuf) -> Result<(), Failure> {
-    let (content, digest) = read(&path)?;
-    let shown = Shown { manifest: path, digest, content };
+/// With a bar of the bytes read so far.
+fn reading<T>(printer: &Printer, work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> T) -> T {
+    let style = "reading {msg}  {wide_bar}  {bytes}/{total_bytes}  {eta}";
+    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = printer.live().add(ProgressBar::no_length().with_style(style));
+    let result = work(&|progress| {
+        bar.set_length(progress.bytes);
+        bar.set_position(progress.bytes_done);
+        bar.set_message(format!("{} of {}", progress.objects_done, format::count(progress.objects, "object")));
+    });
+    bar.finish_and_clear();
+    result
+}
+
+fn show(printer: &Printer, place: String) -> Result<(), Failure> {
+    let (content, digest) = read(&place)?;
+    let shown = Shown { manifest: place, digest, content };
     printer.emit(&shown, |printer| {
         let mut text =
             format!("{}\ndigest    {}\nroot      {}\n\n", shown.content.summary(), shown.digest, shown.content.root);
@@ -151,13 +170,13 @@ fn show(printer: &Printer, path: PathBuf) -> Result<(), Failure> {
     })
 }
 
-fn verify(printer: &Printer, path: PathBuf) -> Result<(), Failure> {
-    let (manifest, digest) = read(&path)?;
-    let base = folder_of(&path)?;
-    let what = format!("reading {}", format::count(manifest.objects.len() as u64, "object"));
-    let objects = printer.busy(&what, || trainctl_data::verify(&manifest, &base)).map_err(failure)?;
+fn verify(printer: &Printer, place: String) -> Result<(), Failure> {
+    let (manifest, digest) = read(&place)?;
+    let base = Base::of_manifest(&place);
+    let objects =
+        reading(printer, |progress| trainctl_data::verify_with(&manifest, base, progress)).map_err(failure)?;
     let whole = objects.iter().all(|object| object.finding == Finding::Whole);
-    let verified = Verified { manifest: path, digest, whole, objects };
+    let verified = Verified { manifest: place, digest, whole, objects };
     printer.emit(&verified, |printer| {
         let rows: Vec<(&str, String)> =
             verified.objects.iter().map(|object| (object.object.as_str(), finding(printer, object))).collect();
@@ -169,7 +188,7 @@ fn verify(printer: &Printer, path: PathBuf) -> Result<(), Failure> {
     let wrong = verified.objects.iter().filter(|object| object.finding != Finding::Whole).count();
     let message = format!(
         "{}: {wrong} of {} not as pinned",
-        verified.manifest.display(),
+        verified.manifest,
         format::count(verified.objects.len() as u64, "object")
     );
     Err(Failure::new(Class::Damaged, message)
@@ -186,17 +205,25 @@ fn finding(printer: &Printer, object: &ObjectReport) -> String {
     }
 }
 
-/// The manifest in a file, and its digest.
-pub(crate) fn read(path: &Path) -> Result<(Manifest, String), Failure> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        Failure { class: Class::Usage, ..Failure::file("read manifest", path, &error) }
-            .hint("`trainctl data pin` writes manifests")
-    })?;
-    let manifest = Manifest::parse(&bytes, &path.display().to_string()).map_err(failure)?;
+/// A manifest and its digest.
+fn read(place: &str) -> Result<(Manifest, String), Failure> {
+    let bytes = fetch(place).map_err(|failure| failure.hint("`trainctl data pin` writes manifests"))?;
+    let manifest = Manifest::parse(&bytes, place).map_err(failure)?;
     Ok((manifest, manifest_digest(&bytes)))
 }
 
-/// The folder that a manifest's relative root starts from.
+/// The bytes of a manifest, from a file or a bucket.
+pub(crate) fn fetch(place: &str) -> Result<Vec<u8>, Failure> {
+    Manifest::fetch(place).map_err(|error| match &error {
+        DataError::File { path, source, .. } => {
+            Failure { class: Class::Usage, ..Failure::file("read manifest", Path::new(path), source) }
+        }
+        DataError::Missing { .. } => Failure { class: Class::Usage, ..failure(error) },
+        _ => failure(error),
+    })
+}
+
+/// The folder that a file is in.
 pub(crate) fn folder_of(path: &Path) -> Result<PathBuf, Failure> {
     let path = std::path::absolute(path).map_err(|error| Failure::file("resolve", path, &error))?;
     Ok(path.parent().unwrap_or(Path::new("/")).to_owned())

@@ -120,7 +120,7 @@ async fn list(printer: &Printer, coordinator: &mut Coordinator, job: Option<&str
 }
 
 fn table(printer: &Printer, workers: &[WorkerStatus], now: SystemTime) -> String {
-    let headings = ["WORKER", "JOB", "STATE", ">RANK", "SHARDS", ">STEP", "POOL", ">PID", "LAUNCHED"];
+    let headings = ["WORKER", "JOB", "STATE", "SHARDS", ">EACH", ">STEP", "POOL", ">PID", "LAUNCHED"];
     let mut rows = Rows::new(printer, &headings);
     for worker in workers {
         let ranked = |text: String| if worker.has_rank { text } else { "-".to_owned() };
@@ -128,8 +128,8 @@ fn table(printer: &Printer, workers: &[WorkerStatus], now: SystemTime) -> String
             plain(&worker.worker),
             plain(&worker.job),
             toned(&worker.state, tell::worker_tone(&worker.state)),
-            plain(ranked(worker.rank.to_string())),
             plain(ranked(tell::shards(worker.first_shard, worker.end_shard))),
+            plain(each(worker.shard_seconds)),
             plain(worker.step),
             plain(&worker.pool),
             plain(if worker.pid == 0 { "-".to_owned() } else { worker.pid.to_string() }),
@@ -137,6 +137,11 @@ fn table(printer: &Printer, workers: &[WorkerStatus], now: SystemTime) -> String
         ]);
     }
     rows.render()
+}
+
+/// What a shard takes the worker.
+fn each(shard_seconds: f64) -> String {
+    if shard_seconds > 0.0 { format::span(shard_seconds) } else { "-".to_owned() }
 }
 
 #[cfg(test)]
@@ -156,6 +161,7 @@ mod tests {
                 has_rank: true,
                 first_shard: 0,
                 end_shard: 4,
+                shard_seconds: 0.0123,
                 generation: 3,
                 step: 812,
                 pid: 41_235,
@@ -173,9 +179,9 @@ mod tests {
         let now = format::time_of_ms(1_700_000_000_000).unwrap() + Duration::from_secs(72);
         let text = table(&printer, &workers, now);
         insta::assert_snapshot!(text, @"
-        WORKER  JOB     STATE      RANK  SHARDS  STEP  POOL          PID  LAUNCHED
-        w1      digits  training      0  0-3      812  local-spot  41235  1 min ago
-        w12     digits  launching     -  -          0                  -  -
+        WORKER  JOB     STATE      SHARDS   EACH  STEP  POOL          PID  LAUNCHED
+        w1      digits  training   0-3     12 ms   812  local-spot  41235  1 min ago
+        w12     digits  launching  -           -     0                  -  -
         ");
         assert!(text.lines().all(|line| line.len() <= 80), "{text}");
     }

@@ -1,7 +1,7 @@
 //! A job: the object of `show`, `ls`, `watch`, `submit` and `cancel`.
 
 use crate::format::rfc3339;
-use crate::view::{Checkpoint, present};
+use crate::view::{Checkpoint, Corruption, SaveFailure, present};
 use serde::Serialize;
 use trainctl_proto::v1;
 
@@ -30,6 +30,8 @@ pub(crate) struct Job {
     pub(crate) state_digest_step: Option<u64>,
     /// Instances that their pools took.
     pub(crate) evictions: u32,
+    /// Steps that changed nothing because they were not finite.
+    pub(crate) skipped_steps: u64,
     /// Steps computed again.
     pub(crate) steps_repeated: u64,
     /// The longest that training stood still for a change of membership.
@@ -58,6 +60,14 @@ pub(crate) struct Job {
     pub(crate) data_digest: Option<String>,
     /// Of the group's numerics.
     pub(crate) fingerprint: Option<String>,
+    /// `exact`; or `fast`: computed again, it would give other bits.
+    pub(crate) numerics: Option<String>,
+    /// Who computes how much of a step, in rank order.
+    pub(crate) shares: Vec<Share>,
+    /// Times that workers held different states, oldest first.
+    pub(crate) corruptions: Vec<Corruption>,
+    /// The newest save that did not work, until a checkpoint commits.
+    pub(crate) save_failure: Option<SaveFailure>,
     /// As resolved; only where one job is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) spec: Option<serde_json::Value>,
@@ -72,6 +82,24 @@ pub(crate) struct Evaluation {
     pub(crate) loss: f64,
     /// Share that is right; null for regression.
     pub(crate) accuracy: Option<f64>,
+}
+
+/// A worker's part in a step.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Share {
+    /// Who.
+    pub(crate) worker: String,
+    /// Logical shards that it computes.
+    pub(crate) shards: u32,
+    /// Seconds that one takes it.
+    pub(crate) shard_seconds: Option<f64>,
+}
+
+impl From<v1::Share> for Share {
+    fn from(from: v1::Share) -> Self {
+        let shard_seconds = Some(from.shard_seconds).filter(|seconds| *seconds > 0.0);
+        Self { worker: from.worker, shards: from.shards, shard_seconds }
+    }
 }
 
 impl From<v1::JobStatus> for Job {
@@ -89,6 +117,7 @@ impl From<v1::JobStatus> for Job {
             loss: from.loss,
             eval: from.eval.map(|eval| Evaluation { step: eval.step, loss: eval.loss, accuracy: eval.accuracy }),
             evictions: from.evictions,
+            skipped_steps: from.skipped_steps,
             steps_repeated: from.steps_repeated,
             longest_pause_ms: from.longest_pause_ms,
             checkpoints: from.checkpoints.into_iter().map(Checkpoint::from).collect(),
@@ -103,6 +132,10 @@ impl From<v1::JobStatus> for Job {
             checkpoint_root: present(from.checkpoint_root),
             data_digest: present(from.data_digest),
             fingerprint: present(from.fingerprint),
+            numerics: present(from.numerics),
+            shares: from.shares.into_iter().map(Share::from).collect(),
+            corruptions: from.corruptions.into_iter().map(Corruption::from).collect(),
+            save_failure: from.save_failure.map(SaveFailure::from),
             spec: present(from.spec_json).and_then(|json| serde_json::from_str(&json).ok()),
         }
     }
@@ -126,7 +159,7 @@ mod tests {
     fn what_is_not_known_yet_is_null() {
         let job = Job::from(v1::JobStatus { job: "digits".into(), state: "queued".into(), ..Default::default() });
         let json = serde_json::to_value(&job).unwrap();
-        for key in ["loss", "eval", "state_digest", "started", "ended", "reason", "eta_s"] {
+        for key in ["loss", "eval", "state_digest", "started", "ended", "reason", "eta_s", "save_failure"] {
             assert!(json[key].is_null(), "{key}: {}", json[key]);
         }
         assert_eq!(json["checkpoints"], serde_json::json!([]));

@@ -4,12 +4,14 @@ mod checkpoint;
 mod decision;
 mod job;
 mod pool;
+mod trouble;
 mod worker;
 
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use decision::{Decision, Explained};
 pub(crate) use job::{Job, ended, succeeded};
 pub(crate) use pool::Pool;
+pub(crate) use trouble::{Corruption, SaveFailure};
 pub(crate) use worker::Worker;
 
 /// Protocol texts are empty where JSON says null.

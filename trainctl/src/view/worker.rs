@@ -18,6 +18,8 @@ pub(crate) struct Worker {
     pub(crate) rank: Option<u32>,
     /// First logical shard, and the one after the last.
     pub(crate) shards: Option<[u32; 2]>,
+    /// Seconds that one logical shard takes it.
+    pub(crate) shard_seconds: Option<f64>,
     /// The newest that it knows.
     pub(crate) generation: u64,
     /// Updates applied.
@@ -46,6 +48,7 @@ impl From<v1::WorkerStatus> for Worker {
             state: from.state,
             rank: from.has_rank.then_some(from.rank),
             shards: from.has_rank.then_some([from.first_shard, from.end_shard]),
+            shard_seconds: Some(from.shard_seconds).filter(|seconds| *seconds > 0.0),
             generation: from.generation,
             step: from.step,
             pool: from.pool,

@@ -4,7 +4,7 @@ use crate::place::{Place, keys, told, until};
 use rustix::process::Signal;
 use serde_json::json;
 
-const JOB_KEYS: [&str; 26] = [
+const JOB_KEYS: [&str; 31] = [
     "job",
     "state",
     "step",
@@ -16,6 +16,7 @@ const JOB_KEYS: [&str; 26] = [
     "state_digest",
     "state_digest_step",
     "evictions",
+    "skipped_steps",
     "steps_repeated",
     "longest_pause_ms",
     "checkpoints",
@@ -30,6 +31,10 @@ const JOB_KEYS: [&str; 26] = [
     "checkpoint_root",
     "data_digest",
     "fingerprint",
+    "numerics",
+    "shares",
+    "corruptions",
+    "save_failure",
     "spec",
 ];
 

@@ -2,7 +2,7 @@
 
 use crate::place::Place;
 
-const COMMANDS: [&[&str]; 24] = [
+const COMMANDS: [&[&str]; 32] = [
     &[],
     &["up"],
     &["submit"],
@@ -20,11 +20,19 @@ const COMMANDS: [&[&str]; 24] = [
     &["pool", "set"],
     &["ckpt"],
     &["ckpt", "ls"],
-    &["ckpt", "pull"],
+    &["ckpt", "show"],
+    &["ckpt", "diff"],
     &["ckpt", "verify"],
+    &["ckpt", "pull"],
+    &["ckpt", "prune"],
+    &["ckpt", "export"],
+    &["reproduce"],
+    &["diff"],
     &["data"],
     &["data", "pin"],
     &["data", "verify"],
+    &["model"],
+    &["model", "pin"],
     &["stop"],
     &["completions"],
 ];

@@ -48,7 +48,8 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trainctl"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TRAINCTL_") {
+            let name_text = name.to_string_lossy();
+            if ["TRAINCTL_", "AWS_", "STORAGE_EMULATOR_HOST"].iter().any(|of| name_text.starts_with(of)) {
                 command.env_remove(name);
             }
         }

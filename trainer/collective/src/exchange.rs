@@ -1,238 +1,355 @@
-//! The exact sum of a round: each member owns one chunk of the vector; it gets all partial sums of that chunk, adds
-//! them in the tree's order, and gives the result to all. Every member sends and receives about as much as in a ring,
-//! in two hops, and the additions are the same whatever the members are.
+//! The sum of a round over all members.
+//!
+//! The vector is cut in [`Segments`], each owned by one member. All others send it their partial sums of the segment;
+//! it adds them in the fixed order as soon as the last is there, and gives the sum to all. Every member sends and
+//! receives about as much as in a ring, in two hops. Sending, adding and giving back go on at the same time, for
+//! different segments, in one loop of one thread; and while the last shard is still being computed, what is ready of it
+//! goes out. A short vector goes in one hop instead: each gives all to all, and adds for itself.
 
+use crate::buffers::Buffers;
+use crate::lane::{Common, Lane};
 use crate::mesh::{Mesh, MeshError};
+use crate::order::{Numerics, Program, add, blocks};
 use crate::poller::Poller;
+use crate::segments::Segments;
 use crate::wire::Kind;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 use trainer_core::Round;
 use trainer_core::membership::Header;
-use trainer_core::tree::{Fold, Shards, additions, subtrees};
 
-/// Chunks begin at multiples of so many floats: a cache line.
-const GRAIN: usize = 16;
+/// A member with no more to send of a vector than this sends it in one hop, in bytes.
+const ONE_HOP_MAX: usize = 64 * 1024;
 
 /// Moments within an exchange at which a test may let a worker die.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Point {
     /// Some peer may have this worker's partial sums, others not.
     Reduce,
-    /// Some peer may have this worker's finished chunk, others not.
+    /// Some peer may have this worker's finished sums, others not.
     Gather,
 }
 
-/// The vectors of one kind of round, reused from round to round.
+/// What an exchange works with, lent to each of its calls.
+pub struct Context<'a> {
+    /// The members.
+    pub mesh: &'a mut Mesh,
+    /// Where to wait for them.
+    pub poller: &'a mut Poller,
+    /// The vectors; the same in all calls of one exchange.
+    pub buffers: &'a mut Buffers,
+    /// Asked now and then: whether to give up.
+    pub interrupted: &'a dyn Fn() -> bool,
+    /// Called in the middle of both hops.
+    pub at: &'a mut dyn FnMut(Point),
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("mesh", &self.mesh).field("buffers", &self.buffers).finish_non_exhaustive()
+    }
+}
+
+/// One round's sum in progress: [`Exchange::begin`], then [`Exchange::shard`] for each shard of this worker in order,
+/// then [`Exchange::finish`]. Given up before that, it leaves a mesh that is of no use any more.
 #[derive(Debug)]
-pub struct Buffers {
-    length: usize,
-    partials: Vec<Vec<f32>>,
-    spare: Vec<Vec<f32>>,
-    others: Vec<f32>,
-    sum: Vec<f32>,
-    sum_of: Option<Round>,
-    fold: Option<Fold>,
+pub struct Exchange {
+    common: Common,
+    /// By rank; none without peers, and none for a short vector.
+    lanes: Vec<Option<Lane>>,
+    one_hop: bool,
+    /// The shard that is computed last, and how often the newest is merged.
+    last_shard: u32,
+    merges: usize,
+    /// In fast mode: whose partial sums are in the segment that is summed next.
+    added: Vec<bool>,
+    told: [bool; 2],
+    failed: Option<MeshError>,
+    spent: Duration,
 }
 
-impl Buffers {
-    /// For vectors of so many floats.
-    #[must_use]
-    pub fn new(length: usize) -> Self {
-        Self {
-            length,
-            partials: Vec::new(),
-            spare: Vec::new(),
-            others: Vec::new(),
-            sum: vec![0.0; length],
-            sum_of: None,
-            fold: None,
-        }
-    }
-
-    /// Begins a round over the shards of this worker.
-    pub fn begin(&mut self, logical_shards: u32, owned: &Shards) {
-        self.spare.append(&mut self.partials);
-        self.fold = Some(Fold::new(logical_shards, owned));
-    }
-
-    /// Where the next shard's vector goes; then call [`Buffers::push`]. What is in it is left over from earlier.
-    pub fn next_vector(&mut self) -> &mut [f32] {
-        let vector = self.spare.pop().unwrap_or_else(|| vec![0.0; self.length]);
-        self.partials.push(vector);
-        let last = self.partials.len() - 1;
-        &mut self.partials[last]
-    }
-
-    /// Adds the vector of this shard, the one after the last pushed, to those before it as the tree says.
-    ///
-    /// # Panics
-    /// When no round was begun.
-    pub fn push(&mut self, shard: u32) {
-        let Some(fold) = self.fold.as_mut() else { panic!("a shard outside of a round") };
-        let merge = fold.push(shard);
-        debug_assert_eq!(merge.held, self.partials.len());
-        for _ in 0..merge.times {
-            let (Some(right), Some(left)) = (self.partials.pop(), self.partials.last_mut()) else { return };
-            add(left, &right);
-            self.spare.push(right);
-        }
-    }
-
-    /// The result of the last exchange.
-    #[must_use]
-    pub fn sum(&self) -> &[f32] {
-        &self.sum
-    }
-
-    /// The round whose sum [`Buffers::sum`] is, as [`Buffers::sum_is`] said; `None` once another began to replace it.
-    #[must_use]
-    pub fn sum_of(&self) -> Option<Round> {
-        self.sum_of
-    }
-
-    /// The sum is whole, and this round's.
-    pub fn sum_is(&mut self, round: Round) {
-        self.sum_of = Some(round);
-    }
-
-    /// Where a sum goes that is taken from a peer instead of computed.
-    pub fn sum_mut(&mut self) -> &mut [f32] {
-        self.sum_of = None;
-        &mut self.sum
-    }
-}
-
-fn add(into: &mut [f32], from: &[f32]) {
-    for (a, b) in into.iter_mut().zip(from) {
-        *a += *b;
-    }
-}
-
-/// Where chunk `rank` of `world_size` begins in a vector of `length` floats.
-fn chunk_start(length: usize, world_size: usize, rank: usize) -> usize {
-    let grains = length.div_ceil(GRAIN);
-    (grains * rank / world_size * GRAIN).min(length)
-}
-
-impl Mesh {
-    /// Sums what all members pushed into their [`Buffers`]; [`Buffers::sum`] then holds the result on all. Returns all
-    /// members' headers, by rank. `at` is called in the middle of both hops.
+impl Exchange {
+    /// Begins the sum of a round.
     ///
     /// # Errors
-    /// See [`MeshError`]. The buffers' sum is the one before it then, or none: [`Buffers::sum_of`].
-    pub fn exchange(
+    /// See [`MeshError`].
+    pub fn begin(cx: &mut Context<'_>, round: Round) -> Result<Self, MeshError> {
+        let members: Vec<_> = cx.mesh.assignment().members.iter().map(|m| m.shards.clone()).collect();
+        let owned = cx.mesh.shards();
+        cx.buffers.begin(members.last().map_or(0, |m| m.end), &owned).map_err(MeshError::Memory)?;
+        let program = Program::new(cx.buffers.numerics(), &members);
+        let most = program.partials().iter().max().copied().unwrap_or(0) * cx.buffers.length() * size_of::<f32>();
+        let one_hop = most <= ONE_HOP_MAX;
+        let mut lanes = Vec::new();
+        if !one_hop && members.len() > 1 {
+            lanes = cx.mesh.lanes(cx.poller, round, cx.buffers, cx.interrupted)?;
+        }
+        let common = Common {
+            rank: cx.mesh.rank(),
+            round,
+            // What goes in one hop is an operation of the mesh that counts itself.
+            sequence: if lanes.is_empty() { 0 } else { cx.mesh.next_sequence() },
+            segments: Segments::new(cx.buffers.length(), members.len()),
+            program,
+            slots: Vec::new(),
+            stamp: 0,
+            ready: 0,
+            summed: 0,
+            header: None,
+        };
+        cx.buffers.stack.resize(common.program.stack_floats(), 0.0);
+        cx.buffers.received.resize_with(members.len(), Vec::new);
+        for (received, lane) in cx.buffers.received.iter_mut().zip(&lanes) {
+            received.resize(lane.as_ref().map_or(0, |lane| lane.received_floats(&common)), 0.0);
+        }
+        Ok(Self {
+            added: vec![false; members.len()],
+            common,
+            lanes,
+            one_hop,
+            last_shard: owned.end - 1,
+            merges: 0,
+            told: [false; 2],
+            failed: None,
+            spent: Duration::ZERO,
+        })
+    }
+
+    /// How much of the time within [`Exchange::shard`] was this exchange's, not the computation's.
+    #[must_use]
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// Computes a shard's vector: `compute` overwrites what it is given. Of the last shard's vector it may say that
+    /// everything from an offset on is ready; it doesn't touch that part any more, and the others may have it already.
+    /// These are cells because what is ready may be replaced by its sum while the rest is still being computed.
+    #[expect(unsafe_code, reason = "the vector is borrowed beside the exchange's own use of its ready part")]
+    pub fn shard<R>(
         &mut self,
-        poller: &mut Poller,
-        round: Round,
-        header: Header,
-        buffers: &mut Buffers,
-        interrupted: &dyn Fn() -> bool,
-        at: &mut dyn FnMut(Point),
-    ) -> Result<Vec<Header>, MeshError> {
-        let (world_size, rank, length) = (self.world_size(), self.rank(), buffers.length);
-        if world_size == 1 {
-            at(Point::Reduce);
-            buffers.sum_of = None;
-            std::mem::swap(&mut buffers.partials[0], &mut buffers.sum);
-            at(Point::Gather);
-            return Ok(vec![header]);
+        cx: &mut Context<'_>,
+        shard: u32,
+        compute: impl FnOnce(&[Cell<f32>], &mut dyn FnMut(usize)) -> R,
+    ) -> R {
+        let slot = cx.buffers.next();
+        self.merges = cx.buffers.merges(shard);
+        // SAFETY: the arena is borrowed, through `cx`, for longer than the call. It is used in `ready` only, on this
+        // thread, while `compute` waits for that, and no slice of it is left when that returns.
+        let vector = unsafe { cx.buffers.arena.lend(slot) };
+        let is_last = shard == self.last_shard;
+        if is_last {
+            self.open(cx);
         }
-        let members = &self.assignment().members;
-        let logical_shards = members.last().map_or(0, |m| m.shards.end);
-        let nodes: Vec<Vec<Shards>> = members.iter().map(|m| subtrees(logical_shards, &m.shards)).collect();
-        let start = |of| chunk_start(length, world_size, of);
-        let chunk = |of: usize| start(of)..start(of + 1);
-        let mine = chunk(rank);
+        let computed = compute(vector, &mut |from| {
+            if is_last && !self.lanes.is_empty() {
+                self.ready(cx, from);
+            }
+        });
+        if is_last {
+            self.ready(cx, 0);
+        } else {
+            cx.buffers.merge(self.merges, 0..cx.buffers.length());
+        }
+        cx.buffers.merged(self.merges);
+        computed
+    }
 
-        let mut headers = vec![header.to_bytes(); world_size];
-        let foreign: usize = nodes.iter().map(Vec::len).sum::<usize>() - nodes[rank].len();
-        buffers.others.resize(foreign * mine.len(), 0.0);
-        let mut sends = self.sendings();
-        let mut receives = self.receivings();
-        let mut space = buffers.others.as_mut_slice();
+    /// The places of the partial sums are known now.
+    fn open(&mut self, cx: &mut Context<'_>) {
+        self.common.slots = cx.buffers.partials(self.merges).to_vec();
+        self.common.stamp = cx.buffers.arena.publish(&self.common.slots);
+    }
+
+    fn ready(&mut self, cx: &mut Context<'_>, from: usize) {
+        while self.common.ready < self.common.segments.count() {
+            let range = self.common.segments.range(self.common.ready);
+            if range.start < from {
+                break;
+            }
+            cx.buffers.merge(self.merges, range);
+            self.common.ready += 1;
+        }
+        // The loop goes on even so: whoever computes has the result of it later, from `finish`.
+        if self.failed.is_none() && !self.lanes.is_empty() && from > 0 {
+            let began = Instant::now();
+            self.failed = self.progress(cx).err();
+            self.spent += began.elapsed();
+        }
+    }
+
+    /// Moves and sums what can be moved and summed without waiting.
+    fn progress(&mut self, cx: &mut Context<'_>) -> Result<(), MeshError> {
+        if (cx.interrupted)() {
+            return Err(MeshError::Interrupted);
+        }
+        cx.mesh.wait(cx.poller, Some(Duration::ZERO))?;
+        while self.turn(cx)? {}
+        Ok(())
+    }
+
+    /// Waits until the sum is whole: [`Buffers::sum`]. Returns all members' headers, by rank.
+    ///
+    /// # Errors
+    /// See [`MeshError`]. The buffers' sum is the one before it then.
+    pub fn finish(mut self, cx: &mut Context<'_>, header: Header) -> Result<Vec<Header>, MeshError> {
+        let members = cx.mesh.world_size();
+        let mut headers = vec![header; members];
+        if members == 1 {
+            (cx.at)(Point::Reduce);
+            (cx.at)(Point::Gather);
+        } else if self.one_hop {
+            headers = self.in_one_hop(cx, header)?;
+        } else {
+            self.in_segments(cx, header)?;
+            for (header, lane) in headers.iter_mut().zip(&self.lanes) {
+                *header = lane.as_ref().and_then(|lane| lane.header).unwrap_or(*header);
+            }
+            cx.mesh.keep(cx.buffers.arena.nonce(), self.lanes);
+        }
+        cx.buffers.finish();
+        Ok(headers)
+    }
+
+    fn in_segments(&mut self, cx: &mut Context<'_>, header: Header) -> Result<(), MeshError> {
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
+        }
+        self.common.header = Some(header);
+        cx.mesh.retry_all();
+        loop {
+            let moved = self.turn(cx)?;
+            if self.lanes.iter().flatten().all(|lane| lane.is_done(&self.common)) && !cx.mesh.has_pending() {
+                return Ok(());
+            }
+            if (cx.interrupted)() {
+                return Err(MeshError::Interrupted);
+            }
+            if !moved {
+                cx.mesh.wait(cx.poller, None)?;
+            }
+        }
+    }
+
+    /// One turn for each link and for the sum; whether anything moved.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, MeshError> {
+        let mut moved = false;
+        for rank in 0..self.lanes.len() {
+            let (Some(lane), Some(link)) = (&mut self.lanes[rank], cx.mesh.link(rank)) else { continue };
+            let sent = lane.send(link, &self.common, &cx.buffers.arena).map_err(|e| link.lost(e))?;
+            moved |= sent.is_some();
+            let point = match sent {
+                Some(Kind::Piece(_)) => Some(Point::Reduce),
+                Some(Kind::Finished(_)) => Some(Point::Gather),
+                _ => None,
+            };
+            if let Some(point) = point.filter(|point| !std::mem::replace(&mut self.told[*point as usize], true)) {
+                (cx.at)(point);
+            }
+        }
+        for rank in 0..self.lanes.len() {
+            let (Some(lane), Some(link)) = (&mut self.lanes[rank], cx.mesh.link(rank)) else { continue };
+            moved |= lane.receive(link, &self.common, cx.buffers).map_err(|e| link.lost(e))?;
+            moved |= lane.take_sum(&self.common, &mut cx.buffers.arena).map_err(|e| link.lost(e))?;
+        }
+        Ok(moved | self.sum(cx)?)
+    }
+
+    /// Sums this worker's next segment, if all is there.
+    fn sum(&mut self, cx: &mut Context<'_>) -> Result<bool, MeshError> {
+        let own = self.common.summed;
+        let Common { segments, rank, .. } = self.common;
+        if own == segments.owned(rank) || segments.of(rank, own) >= self.common.ready {
+            return Ok(false);
+        }
+        if cx.buffers.numerics() == Numerics::Fast {
+            return self.add_what_came(cx, own);
+        }
+        if self.lanes.iter().flatten().any(|lane| lane.pieces <= own) {
+            return Ok(false);
+        }
+        let (common, lanes) = (&self.common, &self.lanes);
+        let Buffers { arena, stack, received, .. } = &mut *cx.buffers;
+        for block in blocks(segments.range(segments.of(rank, own))) {
+            let sum = common.program.sum(stack, block.clone(), |leaf, block, into| match &lanes[leaf.member] {
+                Some(lane) => lane.load(common, own, leaf.number, block, received, into),
+                None => into.copy_from_slice(arena.slice(common.slots[leaf.number], block)),
+            });
+            arena.slice_mut(common.slots[0], block).copy_from_slice(sum);
+        }
+        self.summed(cx)?;
+        Ok(true)
+    }
+
+    fn add_what_came(&mut self, cx: &mut Context<'_>, own: usize) -> Result<bool, MeshError> {
+        let Common { segments, rank, .. } = self.common;
+        let mut moved = false;
+        for (lane, added) in self.lanes.iter().zip(&mut self.added) {
+            let Some(lane) = lane.as_ref().filter(|lane| !*added && lane.pieces > own) else { continue };
+            let Buffers { arena, stack, received, .. } = &mut *cx.buffers;
+            for block in blocks(segments.range(segments.of(rank, own))) {
+                let stack = &mut stack[..block.len()];
+                lane.load(&self.common, own, 0, block.clone(), received, stack);
+                add(arena.slice_mut(self.common.slots[0], block), stack);
+            }
+            (*added, moved) = (true, true);
+        }
+        if self.added.iter().filter(|added| **added).count() + 1 == self.added.len() {
+            self.added.fill(false);
+            self.summed(cx)?;
+        }
+        Ok(moved)
+    }
+
+    /// Nothing that was made from a peer's memory goes on before it is known to have been whole.
+    fn summed(&mut self, cx: &mut Context<'_>) -> Result<(), MeshError> {
+        for rank in 0..self.lanes.len() {
+            let (Some(lane), Some(link)) = (&self.lanes[rank], cx.mesh.link(rank)) else { continue };
+            lane.still().map_err(|e| link.lost(e))?;
+        }
+        self.common.summed += 1;
+        Ok(())
+    }
+
+    fn in_one_hop(&self, cx: &mut Context<'_>, header: Header) -> Result<Vec<Header>, MeshError> {
+        let (rank, length) = (cx.mesh.rank(), cx.buffers.length());
+        let Buffers { arena, stack, received, .. } = &mut *cx.buffers;
+        let (common, at) = (&self.common, &mut *cx.at);
         let own_header = header.to_bytes();
-        for (other, theirs) in headers.iter_mut().enumerate().filter(|(other, _)| *other != rank) {
-            let size = |nodes: &[Shards], chunk: usize| Header::BYTES + nodes.len() * chunk * size_of::<f32>();
-            let out = buffers.partials.iter().map(|p| bytemuck::cast_slice(&p[chunk(other)]));
-            let head = self.head(Kind::Partial, round, size(&nodes[rank], chunk(other).len()));
+        let mut headers = vec![own_header; cx.mesh.world_size()];
+        let mut sends = cx.mesh.sendings();
+        let mut receives = cx.mesh.receivings();
+        let size = |member: usize| Header::BYTES + common.program.partials()[member] * length * size_of::<f32>();
+        for (other, (theirs, floats)) in headers.iter_mut().zip(&mut *received).enumerate() {
+            if other == rank {
+                continue;
+            }
+            let out = common.slots.iter().map(|slot| bytemuck::cast_slice(arena.slice(*slot, 0..length)));
+            let head = cx.mesh.head(Kind::Whole, common.round, size(rank));
             sends[other].frame(head, std::iter::once(own_header.as_slice()).chain(out));
-            let (here, rest) = std::mem::take(&mut space).split_at_mut(nodes[other].len() * mine.len());
-            space = rest;
-            let head = self.head(Kind::Partial, round, size(&nodes[other], mine.len()));
-            receives[other].frame(head, [theirs.as_mut_slice(), bytemuck::cast_slice_mut(here)]);
+            floats.resize(common.program.partials()[other] * length, 0.0);
+            let head = cx.mesh.head(Kind::Whole, common.round, size(other));
+            receives[other].frame(head, [theirs.as_mut_slice(), bytemuck::cast_slice_mut(floats)]);
         }
-        self.transfer(poller, sends, receives, interrupted, &mut || at(Point::Reduce))?;
-
-        buffers.sum_of = None;
-        let (before, rest) = buffers.sum.split_at_mut(mine.start);
-        let (own, after) = rest.split_at_mut(mine.len());
-        let mut slots = slots(&nodes, rank, &mut buffers.partials, &mut buffers.others, &mine);
-        for step in additions(logical_shards, &nodes.concat()) {
-            let from = std::mem::take(&mut slots[step.from]);
-            add(slots[step.into], from);
+        cx.mesh.transfer(cx.poller, sends, receives, cx.interrupted, &mut || {
+            at(Point::Reduce);
+            at(Point::Gather);
+        })?;
+        for block in blocks(0..length) {
+            let sum = common.program.sum(stack, block.clone(), |leaf, block, into| {
+                into.copy_from_slice(if leaf.member == rank {
+                    arena.slice(common.slots[leaf.number], block)
+                } else {
+                    &received[leaf.member][leaf.number * length..][block]
+                });
+            });
+            arena.slice_mut(common.slots[0], block).copy_from_slice(sum);
         }
-        own.copy_from_slice(slots[0]);
-
-        let own: &[u8] = bytemuck::cast_slice(own);
-        let mut sends = self.sendings();
-        let mut receives = self.receivings();
-        let mut before = before;
-        let mut after = after;
-        for other in (0..world_size).filter(|other| *other != rank) {
-            sends[other].frame(self.head(Kind::Sum, round, own.len()), [own]);
-            let rest = if other < rank { &mut before } else { &mut after };
-            let (here, left) = std::mem::take(rest).split_at_mut(chunk(other).len());
-            *rest = left;
-            let here: &mut [u8] = bytemuck::cast_slice_mut(here);
-            receives[other].frame(self.head(Kind::Sum, round, here.len()), [here]);
-        }
-        self.transfer(poller, sends, receives, interrupted, &mut || at(Point::Gather))?;
         let parse = |(other, bytes): (usize, &[u8; Header::BYTES])| {
             Header::from_bytes(bytes).ok_or_else(|| MeshError::Lost {
-                worker: self.assignment().members[other].worker.clone(),
+                worker: cx.mesh.assignment().members[other].worker.clone(),
                 detail: "sent a header that is none".to_owned(),
             })
         };
         headers.iter().enumerate().map(parse).collect()
-    }
-}
-
-/// All partial sums of this worker's chunk, in shard order.
-fn slots<'a>(
-    nodes: &[Vec<Shards>],
-    rank: usize,
-    partials: &'a mut [Vec<f32>],
-    mut others: &'a mut [f32],
-    chunk: &std::ops::Range<usize>,
-) -> Vec<&'a mut [f32]> {
-    let mut slots = Vec::new();
-    let mut own = partials.iter_mut();
-    for (other, nodes) in nodes.iter().enumerate() {
-        for _ in nodes {
-            if other == rank {
-                slots.extend(own.next().map(|p| &mut p[chunk.clone()]));
-            } else {
-                let (here, rest) = std::mem::take(&mut others).split_at_mut(chunk.len());
-                others = rest;
-                slots.push(here);
-            }
-        }
-    }
-    slots
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_cover_the_vector() {
-        for length in [0, 1, 15, 16, 17, 1000] {
-            for world_size in 1..9 {
-                let starts: Vec<usize> = (0..=world_size).map(|r| chunk_start(length, world_size, r)).collect();
-                assert_eq!((starts[0], starts[world_size]), (0, length));
-                assert!(starts.windows(2).all(|w| w[0] <= w[1]));
-                assert!(starts[..world_size].iter().all(|s| s % GRAIN == 0 || *s == length));
-            }
-        }
     }
 }

@@ -4,6 +4,8 @@
 use crate::inbox::{Arrival, Inbox};
 use crate::mesh::{Link, Mesh, MeshError};
 use crate::poller::Poller;
+use crate::pulse::Pulse;
+use std::io;
 use trainer_core::Assignment;
 
 /// A mesh that is not complete yet.
@@ -12,6 +14,7 @@ pub struct Meeting {
     assignment: Assignment,
     rank: usize,
     links: Vec<Option<Link>>,
+    pulse: Pulse,
 }
 
 impl Meeting {
@@ -26,13 +29,13 @@ impl Meeting {
         inbox.forget_before(generation);
         inbox.dial_mesh(generation, &assignment.members);
         let links = assignment.members.iter().map(|_| None).collect();
-        Ok(Self { assignment: assignment.clone(), rank, links })
+        Ok(Self { assignment: assignment.clone(), rank, links, pulse: inbox.pulse().clone() })
     }
 
     /// Takes the connections that are there; whether they are all.
     ///
     /// # Errors
-    /// When a peer can't be reached, or the system refuses to register its socket.
+    /// [`MeshError::Lost`], when a peer can't be reached or is gone already.
     pub fn advance(&mut self, poller: &mut Poller, inbox: &Inbox) -> Result<bool, MeshError> {
         let mut complete = true;
         for (rank, member) in self.assignment.members.iter().enumerate() {
@@ -41,7 +44,11 @@ impl Meeting {
             }
             let worker = &member.worker;
             match inbox.take_link(self.assignment.generation, worker) {
-                Some(Arrival::Link(stream)) => self.links[rank] = Some(Link::new(poller, worker, stream)?),
+                Some(Arrival::Link(stream)) => {
+                    // A peer that died meanwhile leaves a socket that the system refuses to speak of.
+                    let lost = |e: io::Error| MeshError::Lost { worker: worker.clone(), detail: e.to_string() };
+                    self.links[rank] = Some(Link::new(poller, worker, stream).map_err(lost)?);
+                }
                 Some(Arrival::Unreachable(detail)) => {
                     return Err(MeshError::Lost { worker: worker.clone(), detail });
                 }
@@ -66,6 +73,11 @@ impl Meeting {
     #[must_use]
     pub fn complete(self) -> Mesh {
         assert!(self.missing().is_none(), "the meeting is over before {:?} came", self.missing());
-        Mesh::new(self.assignment, self.rank, self.links)
+        let links = self.links.iter().flatten();
+        let (connections, encrypted) = (links.clone().count(), links.filter(|link| link.is_encrypted()).count());
+        tracing::info!(generation = self.assignment.generation, connections, encrypted, "all members have met");
+        let peers = self.assignment.members.iter().enumerate().filter(|(rank, _)| *rank != self.rank);
+        let watch = self.pulse.watch(self.assignment.generation, peers.map(|(_, member)| member));
+        Mesh::new(self.assignment, self.rank, self.links, watch)
     }
 }

@@ -3,8 +3,10 @@
 //! closed connection or an interruption ends the mesh, and the worker waits for its next generation.
 
 use crate::poller::Poller;
+use crate::pulse::Watch;
+use crate::sharing::Sharing;
+use crate::stream::Stream;
 use crate::wire::{HEAD, Head, Kind};
-use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
@@ -15,6 +17,9 @@ use trainer_core::{Assignment, Round};
 
 /// Slices handed to the system in one call.
 const SLICES: usize = 16;
+/// Bytes that the system keeps for a peer on this host: so few that it reads them out of the processor's cache, and so
+/// many that it need not wait for them. Between hosts the system finds a size by itself.
+const ON_THE_WAY_WITHIN_HOST: usize = 128 * 1024;
 
 /// Why a mesh ended.
 #[derive(Debug, Error)]
@@ -36,6 +41,9 @@ pub enum MeshError {
         /// Which.
         generation: u64,
     },
+    /// The system gives no memory for a round's vectors.
+    #[error("get memory for a round's vectors")]
+    Memory(#[source] io::Error),
     /// The system refused to wait or to register a socket.
     #[error("wait for peers")]
     Io(#[from] io::Error),
@@ -45,10 +53,10 @@ pub enum MeshError {
 #[derive(Debug)]
 pub(crate) struct Link {
     worker: String,
-    stream: TcpStream,
+    pub(crate) stream: Stream,
     token: Token,
-    readable: bool,
-    writable: bool,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
 }
 
 /// The members of one generation, connected.
@@ -57,7 +65,10 @@ pub struct Mesh {
     assignment: Assignment,
     rank: usize,
     links: Vec<Option<Link>>,
+    watch: Watch,
     sequence: u64,
+    pub(crate) sockets_only: bool,
+    pub(crate) sharing: Vec<Sharing>,
 }
 
 /// Frames to one peer: bytes in order.
@@ -134,8 +145,8 @@ impl<'a> Receiving<'a> {
 
 impl Mesh {
     /// `links` by rank; none at this worker's own.
-    pub(crate) fn new(assignment: Assignment, rank: usize, links: Vec<Option<Link>>) -> Self {
-        Self { assignment, rank, links, sequence: 0 }
+    pub(crate) fn new(assignment: Assignment, rank: usize, links: Vec<Option<Link>>, watch: Watch) -> Self {
+        Self { assignment, rank, links, watch, sequence: 0, sockets_only: false, sharing: Vec::new() }
     }
 
     /// Its members and their shards.
@@ -160,6 +171,14 @@ impl Mesh {
     #[must_use]
     pub fn world_size(&self) -> usize {
         self.links.len()
+    }
+
+    /// Whether all peers are alive, as far as can be told now: cheap, for between two pieces of a long computation.
+    ///
+    /// # Errors
+    /// [`MeshError::Lost`], when one has been silent for too long or its process is gone.
+    pub fn check(&self) -> Result<(), MeshError> {
+        self.watch.lost().map_or(Ok(()), |(worker, detail)| Err(MeshError::Lost { worker, detail }))
     }
 
     /// Gives each member's note to each: all notes, by rank.
@@ -256,6 +275,39 @@ impl Mesh {
         self.links.iter().map(|_| Receiving::default()).collect()
     }
 
+    /// The number of the operation that begins.
+    pub(crate) fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence - 1
+    }
+
+    pub(crate) fn link(&mut self, rank: usize) -> Option<&mut Link> {
+        self.links[rank].as_mut()
+    }
+
+    /// Forgets what can't be read or written: whoever waited since the last operation may have taken the events.
+    pub(crate) fn retry_all(&mut self) {
+        for link in self.links.iter_mut().flatten() {
+            (link.readable, link.writable) = (true, true);
+        }
+    }
+
+    /// Whether the system has not taken all that was written.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.links.iter().flatten().any(|link| link.stream.has_pending())
+    }
+
+    /// Waits until a link can be read or written again, or the bell rings.
+    pub(crate) fn wait(&mut self, poller: &mut Poller, at_most: Option<Duration>) -> Result<(), MeshError> {
+        for ready in poller.wait_ready(at_most)? {
+            if let Some(link) = self.links.iter_mut().flatten().find(|l| l.token == ready.token) {
+                link.readable |= ready.read;
+                link.writable |= ready.write;
+            }
+        }
+        self.check()
+    }
+
     /// Moves all frames, each link's in order, all links at once. `midway` is called once, when one link has had its
     /// first turn and the others have not.
     pub(crate) fn transfer(
@@ -266,11 +318,8 @@ impl Mesh {
         interrupted: &dyn Fn() -> bool,
         midway: &mut dyn FnMut(),
     ) -> Result<(), MeshError> {
-        self.sequence += 1;
-        for link in self.links.iter_mut().flatten() {
-            // Whoever waited in between may have taken their events.
-            (link.readable, link.writable) = (true, true);
-        }
+        self.next_sequence();
+        self.retry_all();
         let mut first = true;
         loop {
             let mut busy = false;
@@ -288,26 +337,46 @@ impl Mesh {
             if !busy {
                 return Ok(());
             }
-            for ready in poller.wait_ready(None)? {
-                if let Some(link) = self.links.iter_mut().flatten().find(|l| l.token == ready.token) {
-                    link.readable |= ready.read;
-                    link.writable |= ready.write;
-                }
-            }
+            // Before the wait: whoever waited last may have taken the bell's ring.
             if interrupted() {
                 return Err(MeshError::Interrupted);
             }
+            self.wait(poller, None)?;
         }
     }
 }
 
 impl Link {
-    pub(crate) fn new(poller: &mut Poller, worker: &str, stream: std::net::TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
+    /// What became of this peer; without memory for what it sent, the fault is not its.
+    pub(crate) fn lost(&self, error: io::Error) -> MeshError {
+        match error.kind() {
+            io::ErrorKind::OutOfMemory => MeshError::Memory(error),
+            _ => MeshError::Lost { worker: self.worker.clone(), detail: error.to_string() },
+        }
+    }
+
+    /// Gives the system what it did not take yet.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if self.writable && self.stream.has_pending() {
+            match self.stream.flush() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn new(poller: &mut Poller, worker: &str, stream: Stream) -> io::Result<Self> {
+        if stream.is_within_host()? {
+            rustix::net::sockopt::set_socket_send_buffer_size(stream.socket(), ON_THE_WAY_WITHIN_HOST)?;
+        }
         let token = poller.token();
-        poller.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        stream.register(poller.registry(), token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self { worker: worker.to_owned(), stream, token, readable: true, writable: true })
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        matches!(self.stream, Stream::Encrypted(_))
     }
 
     fn at_end(&mut self) -> bool {
@@ -324,7 +393,7 @@ impl Link {
 }
 
 /// Writes what goes now; whether there is more.
-fn send(stream: &mut TcpStream, writable: &mut bool, sending: &mut Sending<'_>) -> io::Result<bool> {
+fn send(stream: &mut Stream, writable: &mut bool, sending: &mut Sending<'_>) -> io::Result<bool> {
     while *writable && !sending.pieces.is_empty() {
         match stream.write_vectored(&sending.slices()) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -334,11 +403,17 @@ fn send(stream: &mut TcpStream, writable: &mut bool, sending: &mut Sending<'_>) 
             Err(e) => return Err(e),
         }
     }
-    Ok(!sending.pieces.is_empty())
+    if *writable && stream.has_pending() {
+        match stream.flush() {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => *writable = false,
+            other => other?,
+        }
+    }
+    Ok(!sending.pieces.is_empty() || stream.has_pending())
 }
 
 /// Reads what is there now; whether more must come.
-fn receive(stream: &mut TcpStream, readable: &mut bool, receiving: &mut Receiving<'_>) -> io::Result<bool> {
+fn receive(stream: &mut Stream, readable: &mut bool, receiving: &mut Receiving<'_>) -> io::Result<bool> {
     while let Some(frame) = receiving.frames.front_mut() {
         let target = if frame.seen_length < HEAD {
             &mut frame.seen[frame.seen_length..]

@@ -1,5 +1,5 @@
-//! A frame's head. What it announces is always known to the receiver beforehand, so a head is only compared, and no
-//! peer can make a worker allocate anything.
+//! A frame's head. What may come is always known to the receiver beforehand, so a head is only compared, and no peer can
+//! make a worker allocate anything.
 
 use trainer_core::Round;
 
@@ -10,13 +10,58 @@ pub(crate) const HEAD: usize = 40;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// A few bytes from each member to each.
-    Note = 1,
-    /// Partial sums of the receiver's chunk.
-    Partial = 2,
-    /// The finished sum of the sender's chunk.
-    Sum = 3,
+    Note,
+    /// Floats that the receiver adds to others.
+    Partial,
+    /// A finished sum.
+    Sum,
     /// Parameters, buffers and slots.
-    State = 4,
+    State,
+    /// Where the sender's vectors of a round lie in the memory that it shares.
+    Open,
+    /// The sender's [`trainer_core::membership::Header`] of a round.
+    Header,
+    /// Header and all partial sums of a short vector.
+    Whole,
+    /// Partial sums of this segment. Without a body: they lie in the sender's shared memory, as do those of all
+    /// segments before it.
+    Piece(u32),
+    /// The sum of this segment; without a body as before.
+    Finished(u32),
+}
+
+impl Kind {
+    fn to_bytes(self) -> [u8; 8] {
+        let (kind, segment) = match self {
+            Self::Note => (1, 0),
+            Self::Partial => (2, 0),
+            Self::Sum => (3, 0),
+            Self::State => (4, 0),
+            Self::Open => (5, 0),
+            Self::Header => (6, 0),
+            Self::Whole => (7, 0),
+            Self::Piece(segment) => (8, segment),
+            Self::Finished(segment) => (9, segment),
+        };
+        (u64::from(segment) << 32 | kind).to_le_bytes()
+    }
+
+    fn from_bytes(bytes: [u8; 8]) -> Option<Self> {
+        let word = u64::from_le_bytes(bytes);
+        let segment = (word >> 32) as u32;
+        Some(match (word & u64::from(u32::MAX), segment) {
+            (1, 0) => Self::Note,
+            (2, 0) => Self::Partial,
+            (3, 0) => Self::Sum,
+            (4, 0) => Self::State,
+            (5, 0) => Self::Open,
+            (6, 0) => Self::Header,
+            (7, 0) => Self::Whole,
+            (8, segment) => Self::Piece(segment),
+            (9, segment) => Self::Finished(segment),
+            _ => return None,
+        })
+    }
 }
 
 /// The head of a frame.
@@ -35,7 +80,7 @@ pub(crate) struct Head {
 impl Head {
     pub(crate) fn to_bytes(self) -> [u8; HEAD] {
         let mut bytes = [0; HEAD];
-        bytes[0] = self.kind as u8;
+        bytes[..8].copy_from_slice(&self.kind.to_bytes());
         bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.round.to_bytes());
         bytes[32..].copy_from_slice(&self.length.to_le_bytes());
@@ -45,13 +90,7 @@ impl Head {
     /// `None` when these bytes are no head.
     pub(crate) fn from_bytes(bytes: &[u8; HEAD]) -> Option<Self> {
         let (kind, rest) = bytes.split_first_chunk::<8>()?;
-        let kind = match kind {
-            [1, 0, 0, 0, 0, 0, 0, 0] => Kind::Note,
-            [2, 0, 0, 0, 0, 0, 0, 0] => Kind::Partial,
-            [3, 0, 0, 0, 0, 0, 0, 0] => Kind::Sum,
-            [4, 0, 0, 0, 0, 0, 0, 0] => Kind::State,
-            _ => return None,
-        };
+        let kind = Kind::from_bytes(*kind)?;
         let (sequence, rest) = rest.split_first_chunk::<8>()?;
         let (round, length) = rest.split_first_chunk::<16>()?;
         Some(Self {
@@ -70,9 +109,10 @@ mod tests {
 
     #[test]
     fn heads_survive_and_garbage_does_not() {
-        let head =
-            Head { kind: Kind::Sum, sequence: 9, round: Round { step: 3, phase: Phase::Train }, length: 1 << 40 };
-        assert_eq!(Head::from_bytes(&head.to_bytes()), Some(head));
+        for kind in [Kind::Sum, Kind::Open, Kind::Piece(0), Kind::Finished(u32::MAX)] {
+            let head = Head { kind, sequence: 9, round: Round { step: 3, phase: Phase::Train }, length: 1 << 40 };
+            assert_eq!(Head::from_bytes(&head.to_bytes()), Some(head));
+        }
         assert_eq!(Head::from_bytes(&[0; HEAD]), None);
         assert_eq!(Head::from_bytes(&[0xff; HEAD]), None);
     }

@@ -1,8 +1,10 @@
 //! How the members of a new generation get to one state. Each says where it stands; the furthest is the goal. A
 //! training step is a pure function of state and pinned inputs, so it doesn't matter who computed it: a member one
-//! round behind applies the round's sum, which the others still hold, and any other takes the whole state.
+//! round behind applies the round's sum, which the others still hold, and any other takes the whole state, a share from
+//! each that has it.
 
 use crate::rounds::{Round, Rounds};
+use std::ops::Range;
 
 /// Where a member stands when the group meets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,11 +57,13 @@ pub enum Need {
 pub enum CatchUp {
     /// Nobody holds a state: rank 0 loads or makes one, all others take it.
     Start,
-    /// All get to `goal`; who needs something takes it from `source`.
+    /// All get to `goal`.
     Reach {
         /// The round that comes next for all.
         goal: Round,
-        /// The lowest rank that is there already, of those that can give the last round's sum if there is one.
+        /// All ranks that are there already. Each gives a share of the state to those who need it.
+        holders: Vec<usize>,
+        /// Who gives the last round's sum: the lowest of those ranks that still holds it.
         source: usize,
         /// By rank.
         needs: Vec<Need>,
@@ -72,13 +76,24 @@ pub fn plan(rounds: &Rounds, positions: &[Position]) -> CatchUp {
     let Some(goal) = positions.iter().filter_map(|p| p.next).max() else { return CatchUp::Start };
     let there = |p: &Position| p.next == Some(goal);
     let with_sum = positions.iter().position(|p| there(p) && p.holds_sum);
-    let source = with_sum.or_else(|| positions.iter().position(there)).unwrap_or(0);
+    let holders: Vec<usize> = (0..positions.len()).filter(|rank| there(&positions[*rank])).collect();
+    let source = with_sum.or(holders.first().copied()).unwrap_or(0);
     let need = |position: &Position| match position.next {
         Some(at) if at == goal => Need::Nothing,
         Some(at) if rounds.after(at) == goal && with_sum.is_some() => Need::Sum(at),
         _ => Need::State,
     };
-    CatchUp::Reach { goal, source, needs: positions.iter().map(need).collect() }
+    CatchUp::Reach { goal, holders, source, needs: positions.iter().map(need).collect() }
+}
+
+/// Shares begin at multiples of so many floats: a cache line.
+const GRAIN: usize = 16;
+
+/// Share `index` of `count` of a vector of `length` floats. The shares cover it in order; some may be empty.
+#[must_use]
+pub fn share(length: usize, index: usize, count: usize) -> Range<usize> {
+    let start = |index: usize| (length.div_ceil(GRAIN) * index / count * GRAIN).min(length);
+    start(index)..start(index + 1)
 }
 
 #[cfg(test)]
@@ -100,11 +115,26 @@ mod tests {
         let goal = Round { step: 4, phase: Phase::Evaluate };
         let behind = Need::Sum(Round { step: 3, phase: Phase::Train });
         let needs = vec![behind, Need::Nothing, Need::State, Need::Nothing, Need::State];
-        assert_eq!(plan(&rounds, &positions), CatchUp::Reach { goal, source: 1, needs: needs.clone() });
+        assert_eq!(
+            plan(&rounds, &positions),
+            CatchUp::Reach { goal, holders: vec![1, 3], source: 1, needs: needs.clone() }
+        );
         positions[1].holds_sum = false;
-        assert_eq!(plan(&rounds, &positions), CatchUp::Reach { goal, source: 3, needs });
+        assert_eq!(plan(&rounds, &positions), CatchUp::Reach { goal, holders: vec![1, 3], source: 3, needs });
         positions[3].holds_sum = false;
         let needs = vec![Need::State, Need::Nothing, Need::State, Need::Nothing, Need::State];
-        assert_eq!(plan(&rounds, &positions), CatchUp::Reach { goal, source: 1, needs });
+        assert_eq!(plan(&rounds, &positions), CatchUp::Reach { goal, holders: vec![1, 3], source: 1, needs });
+    }
+
+    #[test]
+    fn shares_cover_the_vector_in_order() {
+        for length in [0, 1, 15, 16, 17, 1000, 1 << 20] {
+            for count in 1..9 {
+                let shares: Vec<Range<usize>> = (0..count).map(|index| share(length, index, count)).collect();
+                assert_eq!((shares[0].start, shares[count - 1].end), (0, length));
+                assert!(shares.windows(2).all(|w| w[0].end == w[1].start), "{shares:?}");
+                assert!(shares.iter().all(|s| s.start % GRAIN == 0 || s.start == length), "{shares:?}");
+            }
+        }
     }
 }

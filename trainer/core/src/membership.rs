@@ -29,11 +29,13 @@ pub struct Header {
     pub digest_step: u64,
     /// The first eight bytes of that digest.
     pub digest: u64,
+    /// Checksum of the sender's model before the round's sum is applied; 0 when it is not to be compared.
+    pub check: u64,
 }
 
 impl Header {
     /// Length of [`Header::to_bytes`].
-    pub const BYTES: usize = 40;
+    pub const BYTES: usize = 48;
 
     /// Little-endian.
     #[must_use]
@@ -45,7 +47,8 @@ impl Header {
         bytes[10] = u8::from(self.saving);
         bytes[16..24].copy_from_slice(&self.joiner.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.digest_step.to_le_bytes());
-        bytes[32..].copy_from_slice(&self.digest.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.digest.to_le_bytes());
+        bytes[40..].copy_from_slice(&self.check.to_le_bytes());
         bytes
     }
 
@@ -53,7 +56,7 @@ impl Header {
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Option<Self> {
         let (words, rest) = bytes.as_chunks::<8>();
-        let [generation, flags, joiner, digest_step, digest] = words else { return None };
+        let [generation, flags, joiner, digest_step, digest, check] = words else { return None };
         let ([due @ 0..=1, asked @ 0..=1, saving @ 0..=1, 0, 0, 0, 0, 0], []) = (flags, rest) else { return None };
         Some(Self {
             newest_generation: u64::from_le_bytes(*generation),
@@ -63,6 +66,7 @@ impl Header {
             joiner: u64::from_le_bytes(*joiner),
             digest_step: u64::from_le_bytes(*digest_step),
             digest: u64::from_le_bytes(*digest),
+            check: u64::from_le_bytes(*check),
         })
     }
 }
@@ -90,17 +94,13 @@ pub enum Why {
 pub struct Membership {
     current: u64,
     ahead: BTreeMap<u64, Assignment>,
-    stale: u64,
 }
 
 impl Membership {
-    /// Takes an assignment. Older ones than the newest known are dropped and counted; the same one again (told after
-    /// a reconnect) changes nothing.
+    /// Takes an assignment. Older ones than the newest known are dropped; the same one again (told after a reconnect)
+    /// changes nothing.
     pub fn offer(&mut self, assignment: Assignment) {
-        let newest = self.newest_generation();
-        if assignment.generation < newest {
-            self.stale += 1;
-        } else if assignment.generation > newest {
+        if assignment.generation > self.newest_generation() {
             self.ahead.insert(assignment.generation, assignment);
         }
         while self.ahead.len() > KEPT_AHEAD {
@@ -118,12 +118,6 @@ impl Membership {
     #[must_use]
     pub fn current(&self) -> u64 {
         self.current
-    }
-
-    /// Assignments dropped for being older than one already known.
-    #[must_use]
-    pub fn stale(&self) -> u64 {
-        self.stale
     }
 
     /// The newest assignment, if it is newer than the current generation.
@@ -195,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn older_assignments_are_dropped_and_counted() {
+    fn older_assignments_are_dropped() {
         let mut membership = Membership::default();
         membership.offer(assignment(3, true));
         membership.offer(assignment(2, true));
         membership.offer(assignment(3, true));
-        assert_eq!((membership.newest_generation(), membership.stale()), (3, 1));
+        assert_eq!((membership.newest_generation(), membership.ahead.len()), (3, 1));
         membership.enter_newest();
         membership.offer(assignment(3, true));
         assert!(membership.next().is_none());
@@ -240,6 +234,7 @@ mod tests {
             joiner: 5,
             digest_step: 9,
             digest: u64::MAX,
+            check: 11,
         };
         assert_eq!(Header::from_bytes(&header.to_bytes()), Some(header));
         assert_eq!(Header::from_bytes(&[3; Header::BYTES]), None);

@@ -3,7 +3,7 @@
 use crate::storage::Storage;
 use crate::task::{Input, Output, Task};
 use tch::{TchError, Tensor};
-use trainctl_data::Dataset;
+use trainctl_data::{DataError, Dataset};
 
 /// Room for a fixed count of samples.
 pub(crate) struct Batch {
@@ -52,15 +52,15 @@ impl Batch {
     }
 
     /// Writes these rows of the data set, as many as there is room for.
-    pub(crate) fn fill(&mut self, data: &Dataset, rows: &[u64]) {
+    pub(crate) fn fill(&mut self, data: &Dataset, rows: &[u64]) -> Result<(), DataError> {
         match &mut self.samples {
             Samples::Classes(features, classes) => {
-                data.fill_features(rows, features.as_mut_slice());
-                data.fill_classes(rows, classes.as_mut_slice());
+                data.fill_features(rows, features.as_mut_slice())?;
+                data.fill_classes(rows, classes.as_mut_slice())
             }
             Samples::Numbers(features, numbers) => {
-                data.fill_features(rows, features.as_mut_slice());
-                data.fill_numbers(rows, numbers.as_mut_slice());
+                data.fill_features(rows, features.as_mut_slice())?;
+                data.fill_numbers(rows, numbers.as_mut_slice())
             }
             Samples::Text(text) => data.fill_tokens(rows, self.context, text.as_mut_slice()),
         }

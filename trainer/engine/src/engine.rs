@@ -1,11 +1,16 @@
 //! A job's replica with its data: which samples a shard computes on, in training and in evaluation.
 
 use crate::batch::Batch;
+use crate::cells;
 use crate::error::{Doing, EngineError};
 use crate::model;
+use crate::model::torchscript::Torchscript;
 use crate::replica::{Recipe, Replica, StepStats};
 use crate::seed::{Purpose, mix};
-use crate::task::{Output, Score, Task};
+use crate::task::{Input, Output, Score, Task};
+use crate::torch;
+use crate::trial;
+use std::cell::Cell;
 use std::ops::Range;
 use trainctl_checkpoint::TensorInfo;
 use trainctl_data::{Dataset, Sampler, Split};
@@ -66,7 +71,6 @@ impl Engine {
             });
         }
         let task = Task::new(spec, &data)?;
-        let model = model::build(&spec.model, &task)?;
         let recipe = Recipe {
             seed: train.seed,
             steps,
@@ -75,10 +79,11 @@ impl Engine {
             schedule: train.schedule.clone(),
             clip_norm: train.clip_norm,
             compute: train.compute,
+            on_nonfinite: train.on_nonfinite,
         };
-        let samples = match spec.model {
-            ModelSpec::Gpt { context, .. } => data.windows(context),
-            ModelSpec::Mlp { .. } | ModelSpec::Convnet { .. } => data.rows(),
+        let samples = match task.input {
+            Input::Tokens { context } => data.windows(context as u32),
+            Input::Features(_) => data.rows(),
         };
         let split = Split::new(samples, spec.data.held_out, spec.data.held_out_seed);
         if split.train_len() == 0 {
@@ -90,16 +95,30 @@ impl Engine {
             });
         }
         let micro_batch = train.global_batch / train.logical_shards;
-        let batch = Batch::new(&task, micro_batch as usize).doing("allocate a batch")?;
+        let mut batch = Batch::new(&task, micro_batch as usize).doing("allocate a batch")?;
+        let sampler = Sampler::new(train.seed, split);
+        let mut rows = Vec::new();
+        sampler.rows(0, 0, micro_batch, train.logical_shards, &mut rows);
+        batch.fill(&data, &rows)?;
+        let replica = if let ModelSpec::Torchscript { path, digest, .. } = &spec.model {
+            torch::pin_threads();
+            let model = Torchscript::load(path, digest, &task, batch.input())?;
+            let mut replica = Replica::new(task, Box::new(model), recipe)?;
+            trial::run(&mut replica, &batch, train.seed)?;
+            replica
+        } else {
+            let model = model::build(&spec.model, &task)?;
+            Replica::new(task, model, recipe)?
+        };
         Ok(Self {
-            replica: Replica::new(task, model, recipe)?,
+            replica,
             data,
-            sampler: Sampler::new(train.seed, split),
+            sampler,
             seed: train.seed,
             logical_shards: train.logical_shards,
             micro_batch,
             batch,
-            rows: Vec::new(),
+            rows,
         })
     }
 
@@ -129,28 +148,59 @@ impl Engine {
     /// Overwrites `out` with the vector of one logical shard for the update `step`, counted from 0: a function of the
     /// state, `step` and `shard` alone.
     ///
+    /// `ready` is told, on this thread and in the middle of the backward pass, from which element on `out` is final:
+    /// ever lower ones, in the end 0. It may read and replace what is, so `out` are cells.
+    ///
     /// # Errors
     /// When libtorch fails. What is not finite is not an error yet: it shows in the sum, to all workers alike.
     ///
     /// # Panics
     /// When `out` has not [`Engine::train_len`] elements or there is no such shard.
-    pub fn train_shard(&mut self, step: u64, shard: u32, out: &mut [f32]) -> Result<(), EngineError> {
+    pub fn train_shard(
+        &mut self,
+        step: u64,
+        shard: u32,
+        out: &[Cell<f32>],
+        ready: &mut dyn FnMut(usize),
+    ) -> Result<(), EngineError> {
         assert!(shard < self.logical_shards, "shard {shard} of {}", self.logical_shards);
+        if self.data.reads_ahead() {
+            self.sampler.rows(step + 1, shard, self.micro_batch, self.logical_shards, &mut self.rows);
+            let context = match self.replica.task().input {
+                Input::Tokens { context } => Some(context as u32),
+                Input::Features(_) => None,
+            };
+            self.data.read_ahead(&self.rows, context);
+        }
         self.sampler.rows(step, shard, self.micro_batch, self.logical_shards, &mut self.rows);
-        self.batch.fill(&self.data, &self.rows);
+        self.batch.fill(&self.data, &self.rows)?;
         let seed = mix(self.seed, Purpose::Dropout, step, u64::from(shard));
-        self.replica.gradient(self.batch.input(), self.batch.target(), seed, out)
+        self.replica.gradient(self.batch.input(), self.batch.target(), seed, out, ready)
     }
 
-    /// Turns the sum of the vectors of all logical shards into the state after the update `step`, counted from 0.
+    /// Turns the sum of the vectors of all logical shards into the state after the update `step`, counted from 0. A sum
+    /// that is not finite changes nothing but the count of skipped steps, where the job skips such steps.
     ///
     /// # Errors
-    /// [`EngineError::NotFinite`]; the state is then as before.
+    /// [`EngineError::NotFinite`] where the job does not skip, [`EngineError::AllSkipped`] where it skips for too long;
+    /// the state is then as before.
     ///
     /// # Panics
     /// When `sum` has not [`Engine::train_len`] elements.
     pub fn apply(&mut self, step: u64, sum: &[f32]) -> Result<StepStats, EngineError> {
         self.replica.apply(step, sum)
+    }
+
+    /// How many steps were skipped so far because they were not finite, over the whole job.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.replica.skipped()
+    }
+
+    /// Whether the job goes on after what is not finite.
+    #[must_use]
+    pub fn skips_nonfinite(&self) -> bool {
+        self.replica.skips_nonfinite()
     }
 
     /// Elements of an evaluation round's vector.
@@ -166,7 +216,7 @@ impl Engine {
     ///
     /// # Panics
     /// When `out` has not [`Engine::eval_len`] elements or there is no such shard.
-    pub fn eval_shard(&mut self, shard: u32, out: &mut [f32]) -> Result<(), EngineError> {
+    pub fn eval_shard(&mut self, shard: u32, out: &[Cell<f32>]) -> Result<(), EngineError> {
         assert_eq!(out.len(), EVAL_LEN, "length of an evaluation round's vector");
         let mut total = Score::default();
         let mut samples = self.held_out_share(shard);
@@ -180,7 +230,7 @@ impl Engine {
             total.right += score.right;
             total.count += score.count;
         }
-        out.copy_from_slice(&[total.loss as f32, total.right as f32, total.count as f32]);
+        cells::fill(out, &[total.loss as f32, total.right as f32, total.count as f32]);
         Ok(())
     }
 
@@ -219,11 +269,11 @@ impl Engine {
 
     fn score(&mut self) -> Result<Score, EngineError> {
         if self.rows.len() == self.micro_batch as usize {
-            self.batch.fill(&self.data, &self.rows);
+            self.batch.fill(&self.data, &self.rows)?;
             return self.replica.score(self.batch.input(), self.batch.target());
         }
         let mut rest = Batch::new(self.replica.task(), self.rows.len()).doing("allocate a batch")?;
-        rest.fill(&self.data, &self.rows);
+        rest.fill(&self.data, &self.rows)?;
         self.replica.score(rest.input(), rest.target())
     }
 }

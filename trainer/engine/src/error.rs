@@ -1,5 +1,6 @@
 //! What can go wrong in the engine, by what the caller does about it.
 
+use std::borrow::Cow;
 use std::fmt;
 use tch::TchError;
 
@@ -26,6 +27,27 @@ pub enum EngineError {
         /// Where it was seen first.
         what: NotFinite,
     },
+    /// Training diverged for good, although the job skips such steps: the job fails.
+    #[error(
+        "step {step}: expected a step with finite numbers among the last {in_a_row}, found none, the last with {what}"
+    )]
+    AllSkipped {
+        /// The update that was being computed, counted from 0.
+        step: u64,
+        /// Skipped steps without one between that was not.
+        in_a_row: u64,
+        /// Where it was seen first in this one.
+        what: NotFinite,
+    },
+    /// The same batch gave other bits when it was computed again: the job can't be exact.
+    #[error("model: expected the same {what} each time, found other bits when computed again")]
+    NotDeterministic {
+        /// Which part of the computation, such as a parameter's gradient.
+        what: String,
+    },
+    /// The pinned data can't be had as it was pinned: the job fails.
+    #[error(transparent)]
+    Data(#[from] trainctl_data::DataError),
     /// The parameters are useless: the job fails.
     #[error("evaluation: expected a finite loss, found {loss}")]
     EvaluationNotFinite {
@@ -46,17 +68,28 @@ pub enum EngineError {
 impl EngineError {
     /// What the user can do about it, one clause; none where only they know.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        if let Self::Data(error) = self {
+            return error.hint().map(Cow::Owned);
+        }
+        self.own_hint().map(Cow::Borrowed)
+    }
+
+    fn own_hint(&self) -> Option<&'static str> {
         match self {
             Self::Spec { hint, .. } => Some(hint),
             Self::NotFinite { what: NotFinite::Buffer, .. } => Some("look for broken values in the data"),
-            Self::NotFinite { .. } | Self::EvaluationNotFinite { .. } => Some(
+            Self::NotDeterministic { .. } => Some(
+                "use operations that are deterministic on the CPU, draw random numbers with torch's default generator \
+                 only, and dropout only while module.training",
+            ),
+            Self::NotFinite { .. } | Self::AllSkipped { .. } | Self::EvaluationNotFinite { .. } => Some(
                 "lower train.optimizer.lr, set train.clip_norm or a longer warm-up, or look for broken values in the data",
             ),
             Self::Torch { doing: "allocate the state" | "allocate a batch", .. } => {
                 Some("give each worker more memory, or make the model or train.global_batch smaller")
             }
-            Self::Torch { .. } => None,
+            Self::Torch { .. } | Self::Data(_) => None,
         }
     }
 }
@@ -94,10 +127,14 @@ impl<T> Doing<T> for Result<T, TchError> {
     }
 }
 
-/// libtorch adds its own call stack, which says nothing to the user of a job.
-fn without_stack(error: TchError) -> TchError {
-    match error {
-        TchError::Torch(text) => TchError::Torch(text.lines().next().unwrap_or_default().to_owned()),
-        other => other,
-    }
+/// libtorch adds its own call stack, and TorchScript the module's, which say nothing to the user of a job.
+pub(crate) fn without_stack(error: TchError) -> TchError {
+    let TchError::Torch(text) = error else { return error };
+    let raised = if text.starts_with("The following operation failed in the TorchScript interpreter") {
+        let at = text.rfind("RuntimeError: ").map(|at| at + "RuntimeError: ".len());
+        at.map_or_else(|| text.trim_end().lines().next_back(), |at| text[at..].lines().next())
+    } else {
+        text.trim_start().lines().next()
+    };
+    TchError::Torch(raised.unwrap_or_default().trim_end().to_owned())
 }

@@ -3,6 +3,7 @@
 //! trained for two steps on fixed inputs, in float32 and bfloat16, and every resulting bit is hashed. Only workers of
 //! one fingerprint may share a job whose numerics are exact.
 
+use crate::cells;
 use crate::error::{Doing, EngineError};
 use crate::model;
 use crate::replica::{Recipe, Replica};
@@ -11,7 +12,7 @@ use crate::storage::Storage;
 use crate::task::{Input, Output, Task};
 use crate::torch;
 use tch::Tensor;
-use trainctl_jobs::{ComputeSpec, ModelSpec, OptimizerSpec, ScheduleSpec};
+use trainctl_jobs::{ComputeSpec, ModelSpec, NonFiniteSpec, OptimizerSpec, ScheduleSpec};
 
 /// A machine's numerics.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,6 +94,7 @@ fn measure(
         schedule: ScheduleSpec::Cosine { warmup_steps: 1, floor: 0.1 },
         clip_norm: Some(0.5),
         compute,
+        on_nonfinite: NonFiniteSpec::Stop,
     };
     let mut replica = Replica::new(task, model, recipe)?;
     let mut vector = vec![0f32; replica.vector_len()];
@@ -100,7 +102,7 @@ fn measure(
         let mut sum = vec![0f32; replica.vector_len()];
         for shard in 0..SHARDS {
             let seed = mix(SEED, Purpose::Dropout, step, u64::from(shard));
-            replica.gradient(input, target, seed, &mut vector)?;
+            replica.gradient(input, target, seed, cells::of(&mut vector), &mut |_| {})?;
             hasher.update(bytemuck::cast_slice(&vector));
             for (sum, value) in sum.iter_mut().zip(&vector) {
                 *sum += value;

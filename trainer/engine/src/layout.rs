@@ -1,9 +1,11 @@
 //! Where each tensor lies in the flat state buffer, and what lies where in a round's vector. Pure arithmetic.
 //!
 //! ```text
-//! state   [ parameters | buffers | slot 0 of all parameters | slot 1 of all parameters ]
+//! state   [ parameters | buffers | slot 0 of all parameters | slot 1 of all parameters | counters ]
 //! vector  [ gradient   | buffers | loss, then zeros ]
 //! ```
+//! Counters are whole numbers, which float32 holds exactly up to 2^24. They follow from the steps, not from the sum.
+//!
 //! Every tensor starts at a 64-byte boundary (kernels may choose their path, and so their bits, by alignment), and so
 //! does every region. What lies between is zero and stays zero.
 
@@ -35,24 +37,42 @@ pub(crate) struct Layout {
     pub(crate) buffers: Vec<Place>,
     pub(crate) buffers_len: usize,
     pub(crate) slots: usize,
+    /// Offsets count from [`Layout::counters_start`].
+    pub(crate) counters: Vec<Place>,
+    counters_len: usize,
     pub(crate) tensors: Vec<TensorInfo>,
+}
+
+/// A tensor of counters, zero at first if the model says nothing else.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Counter {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<i64>,
+    pub(crate) group: Group,
 }
 
 impl Layout {
     /// Lays out a model's tensors and, for each parameter, one slot for each of `slot_names`.
-    pub(crate) fn new(parameters: &[Declared], buffers: &[Declared], slot_names: &[&str]) -> Self {
-        let (parameter_places, parameters_len) = place(parameters);
-        let (buffer_places, buffers_len) = place(buffers);
+    pub(crate) fn new(
+        parameters: &[Declared],
+        buffers: &[Declared],
+        slot_names: &[&str],
+        counters: &[Counter],
+    ) -> Self {
+        let (parameter_places, parameters_len) = place(parameters.iter().map(|tensor| tensor.shape.as_slice()));
+        let (buffer_places, buffers_len) = place(buffers.iter().map(|tensor| tensor.shape.as_slice()));
+        let (counter_places, counters_len) = place(counters.iter().map(|counter| counter.shape.as_slice()));
         let mut tensors = Vec::new();
+        let info = |name: String, group: Group, shape: &[i64], start: usize, place: &Place| TensorInfo {
+            name,
+            group,
+            shape: shape.iter().map(|&n| n as usize).collect(),
+            offset: start + place.offset,
+            len: place.len,
+        };
         let mut describe = |prefix: &str, group: Group, start: usize, declared: &[Declared], places: &[Place]| {
             for (tensor, place) in declared.iter().zip(places) {
-                tensors.push(TensorInfo {
-                    name: format!("{prefix}{}", tensor.name),
-                    group,
-                    shape: tensor.shape.iter().map(|&n| n as usize).collect(),
-                    offset: start + place.offset,
-                    len: place.len,
-                });
+                tensors.push(info(format!("{prefix}{}", tensor.name), group, &tensor.shape, start, place));
             }
         };
         describe("", Group::Model, 0, parameters, &parameter_places);
@@ -61,18 +81,29 @@ impl Layout {
             let start = parameters_len + buffers_len + i * parameters_len;
             describe(&format!("{slot}."), Group::Optimizer, start, parameters, &parameter_places);
         }
+        let start = parameters_len + buffers_len + slot_names.len() * parameters_len;
+        for (counter, place) in counters.iter().zip(&counter_places) {
+            tensors.push(info(counter.name.clone(), counter.group, &counter.shape, start, place));
+        }
         Self {
             parameters: parameter_places,
             parameters_len,
             buffers: buffer_places,
             buffers_len,
             slots: slot_names.len(),
+            counters: counter_places,
+            counters_len,
             tensors,
         }
     }
 
     /// Elements of the state.
     pub(crate) fn state_len(&self) -> usize {
+        self.counters_start() + self.counters_len
+    }
+
+    /// Where the counters begin in the state.
+    pub(crate) fn counters_start(&self) -> usize {
         self.parameters_len + self.buffers_len + self.slots * self.parameters_len
     }
 
@@ -82,13 +113,12 @@ impl Layout {
     }
 }
 
-fn place(declared: &[Declared]) -> (Vec<Place>, usize) {
+fn place<'a>(shapes: impl Iterator<Item = &'a [i64]>) -> (Vec<Place>, usize) {
     let mut offset = 0;
-    let places = declared
-        .iter()
-        .map(|tensor| {
-            let len = tensor.shape.iter().product::<i64>() as usize;
-            let place = Place { offset, len, padded_len: len.next_multiple_of(ALIGN), decays: tensor.shape.len() >= 2 };
+    let places = shapes
+        .map(|shape| {
+            let len = shape.iter().product::<i64>() as usize;
+            let place = Place { offset, len, padded_len: len.next_multiple_of(ALIGN), decays: shape.len() >= 2 };
             offset += place.padded_len;
             place
         })
@@ -109,7 +139,7 @@ mod tests {
 
     #[test]
     fn regions_follow_each_other() {
-        let layout = Layout::new(&declared(vec![vec![5, 7], vec![5]]), &[], &["exp_avg", "exp_avg_sq"]);
+        let layout = Layout::new(&declared(vec![vec![5, 7], vec![5]]), &[], &["exp_avg", "exp_avg_sq"], &[]);
         assert_eq!((layout.parameters_len, layout.state_len(), layout.vector_len()), (64, 192, 80));
         assert_eq!(layout.parameters.iter().map(|place| place.decays).collect::<Vec<_>>(), [true, false]);
         let named: Vec<_> = layout.tensors.iter().map(|t| (t.name.as_str(), t.offset, t.len)).collect();
@@ -130,10 +160,13 @@ mod tests {
             parameters in prop::collection::vec(prop::collection::vec(1i64..9, 0..4), 1..8),
             buffers in prop::collection::vec(prop::collection::vec(1i64..40, 1..2), 0..5),
             slots in 0usize..3,
+            counters in 0usize..3,
         ) {
             let slots = &["a", "b", "c"][..slots];
             let buffers: Vec<_> = declared(buffers).into_iter().map(|t| Declared { name: format!("b{}", t.name), ..t }).collect();
-            let layout = Layout::new(&declared(parameters), &buffers, slots);
+            let counter = |i| Counter { name: format!("c{i}"), shape: vec![], group: Group::Model };
+            let counters: Vec<_> = (0..counters).map(counter).collect();
+            let layout = Layout::new(&declared(parameters), &buffers, slots, &counters);
             for tensor in &layout.tensors {
                 prop_assert!(tensor.offset.is_multiple_of(ALIGN));
             }

@@ -6,9 +6,11 @@
 //! a checkpoint is taken is decided elsewhere.
 
 mod batch;
+mod cells;
 mod engine;
 mod error;
 mod fingerprint;
+mod gradients;
 mod layout;
 mod model;
 mod norm;
@@ -16,13 +18,16 @@ mod optimizer;
 mod replica;
 mod schedule;
 mod seed;
+mod skips;
 mod storage;
 mod task;
 mod torch;
+mod trial;
 
 pub use engine::{Engine, Evaluation};
 pub use error::{EngineError, NotFinite};
 pub use fingerprint::{Fingerprint, fingerprint};
+pub use model::torchscript::export_torchscript;
 pub use replica::StepStats;
 
 /// Version of the libtorch that is loaded, `2.13.0+cu130`.

@@ -1,17 +1,22 @@
 //! A model with its state: gradients of a batch, scores of a batch, and updates. It knows no data set.
 
+use crate::cells;
 use crate::error::{Doing, EngineError, NotFinite};
-use crate::layout::{Layout, Place};
-use crate::model::{Declared, Model, Pass, initial_seed};
+use crate::gradients::Gradients;
+use crate::layout::{Counter, Layout, Place};
+use crate::model::{Declared, Model, Pass, Views, initial_seed};
 use crate::norm::sum_of_squares;
 use crate::optimizer::{self, Update};
 use crate::schedule::share_of_peak;
+use crate::skips::{self, Skips};
 use crate::storage::{MASTER, Storage};
 use crate::task::{Score, Task};
 use crate::torch;
+use std::cell::Cell;
+use std::ops::Range;
 use tch::{Kind, Reduction, TchError, Tensor};
-use trainctl_checkpoint::TensorInfo;
-use trainctl_jobs::{ComputeSpec, OptimizerSpec, ScheduleSpec};
+use trainctl_checkpoint::{Group, TensorInfo};
+use trainctl_jobs::{ComputeSpec, NonFiniteSpec, OptimizerSpec, ScheduleSpec};
 
 /// How a replica trains: the part of the job spec that its arithmetic depends on.
 #[derive(Clone, Debug)]
@@ -23,6 +28,7 @@ pub(crate) struct Recipe {
     pub(crate) schedule: ScheduleSpec,
     pub(crate) clip_norm: Option<f64>,
     pub(crate) compute: ComputeSpec,
+    pub(crate) on_nonfinite: NonFiniteSpec,
 }
 
 /// What one update was like.
@@ -32,6 +38,8 @@ pub struct StepStats {
     pub loss: f32,
     /// L2 norm of the mean gradient, before clipping.
     pub grad_norm: f64,
+    /// What was not finite, and why the parameters are as they were; `None` for an update like any other.
+    pub skipped: Option<NotFinite>,
 }
 
 pub(crate) struct Replica {
@@ -40,39 +48,55 @@ pub(crate) struct Replica {
     recipe: Recipe,
     layout: Layout,
     state: Storage<f32>,
-    /// Views into the state: what autograd differentiates by.
+    /// Of them, the model's come first.
+    model_counters: usize,
+    /// The leaves of autograd's graph, on the state's memory.
     parameters: Vec<Tensor>,
-    /// Views into the state: what evaluation reads.
-    buffers: Vec<Tensor>,
-    /// A shard's own copy of the buffers, laid out like them, which its forward pass updates.
+    /// Where a pass finds the state's buffers, laid out like them, and may update them.
     scratch: Storage<f32>,
     scratch_buffers: Vec<Tensor>,
+    gradients: Gradients,
     norm_blocks: Vec<f64>,
 }
 
 impl Replica {
     /// With the initial state.
-    pub(crate) fn new(task: Task, model: Box<dyn Model>, recipe: Recipe) -> Result<Self, EngineError> {
+    pub(crate) fn new(task: Task, mut model: Box<dyn Model>, recipe: Recipe) -> Result<Self, EngineError> {
         torch::pin_threads();
-        let (parameters, buffers) = (model.parameters(), model.buffers());
-        let layout = Layout::new(&parameters, &buffers, optimizer::slot_names(&recipe.optimizer));
+        let (parameters, buffers, counters) = (model.parameters(), model.buffers(), model.counters());
+        let skip_counter = skips::counter(recipe.on_nonfinite);
+        let all_counters: Vec<Counter> = counters
+            .iter()
+            .map(|(name, shape, _)| Counter { name: name.clone(), shape: shape.clone(), group: Group::Model })
+            .chain(skip_counter)
+            .collect();
+        let layout = Layout::new(&parameters, &buffers, optimizer::slot_names(&recipe.optimizer), &all_counters);
         let values = |at: &TensorInfo| at.offset..at.offset + at.len;
         let allocate = || -> Result<Self, TchError> {
             let mut state = Storage::zeros(&[layout.state_len() as i64])?;
             for (i, (tensor, at)) in parameters.iter().chain(&buffers).zip(&layout.tensors).enumerate() {
                 tensor.initial.fill(initial_seed(recipe.seed, i), &mut state.as_mut_slice()[values(at)]);
             }
+            for ((_, _, first), place) in counters.iter().zip(&layout.counters) {
+                state.as_mut_slice()[layout.counters_start() + place.offset] = *first;
+            }
             let scratch = Storage::zeros(&[layout.buffers_len as i64])?;
             let views = |of: &Storage<f32>, start: usize, declared: &[Declared], places: &[Place]| {
                 let view = |(tensor, place): (&Declared, &Place)| of.part(start + place.offset, &tensor.shape);
                 declared.iter().zip(places).map(view).collect::<Result<Vec<_>, _>>()
             };
-            let leaves = views(&state, 0, &parameters, &layout.parameters)?;
-            Ok(Self {
-                parameters: leaves.into_iter().map(|leaf| leaf.set_requires_grad(true)).collect(),
+            let mut views = Views {
+                parameters: views(&state, 0, &parameters, &layout.parameters)?,
                 buffers: views(&state, layout.parameters_len, &buffers, &layout.buffers)?,
-                scratch_buffers: views(&scratch, 0, &buffers, &layout.buffers)?,
+                scratch: views(&scratch, 0, &buffers, &layout.buffers)?,
+            };
+            let leaves = model.adopt(&mut views)?;
+            Ok(Self {
+                gradients: Gradients::new(&leaves, &layout.parameters)?,
+                parameters: leaves,
+                scratch_buffers: views.scratch,
                 norm_blocks: Vec::new(),
+                model_counters: counters.len(),
                 task,
                 model,
                 recipe,
@@ -104,54 +128,64 @@ impl Replica {
         self.layout.vector_len()
     }
 
-    /// Overwrites `out` with the gradient of the batch's mean loss, the buffers after its forward pass, and the loss.
-    /// Random numbers follow from `seed`.
+    /// Writes the gradient of the batch's mean loss, the buffers after its forward pass, and the loss, to `out`. Random
+    /// numbers follow from `seed`. `ready` is told during the pass from which element on `out` is final, in the end 0.
     pub(crate) fn gradient(
         &mut self,
         input: &Tensor,
         target: &Tensor,
         seed: u64,
-        out: &mut [f32],
+        out: &[Cell<f32>],
+        ready: &mut dyn FnMut(usize),
     ) -> Result<(), EngineError> {
         assert_eq!(out.len(), self.layout.vector_len(), "length of a training round's vector");
         torch::pin_threads();
-        let (gradient, rest) = out.split_at_mut(self.layout.parameters_len);
-        let (buffers, tail) = rest.split_at_mut(self.layout.buffers_len);
-        let of_state = self.layout.parameters_len..self.layout.parameters_len + self.layout.buffers_len;
-        self.scratch.as_mut_slice().copy_from_slice(&self.state.as_slice()[of_state]);
-
+        let (gradient, rest) = out.split_at(self.layout.parameters_len);
+        let (buffers, tail) = rest.split_at(self.layout.buffers_len);
         let loss = self.training_loss(input, target, seed).doing("compute a forward pass")?;
-        let gradients = Tensor::f_run_backward(&[&loss], &self.parameters, false, false).doing("compute a gradient")?;
-        for (of_parameter, place) in gradients.iter().zip(&self.layout.parameters) {
-            let (values, padding) = gradient[place.offset..place.offset + place.padded_len].split_at_mut(place.len);
-            of_parameter.f_copy_data(values, place.len).doing("copy a gradient")?;
-            padding.fill(0.0);
-        }
-        buffers.copy_from_slice(self.scratch.as_slice());
-        tail.fill(0.0);
-        tail[0] = loss.f_double_value(&[]).doing("read the loss")? as f32;
-        Ok(())
+        let value = loss.f_double_value(&[]).doing("read the loss")? as f32;
+        cells::fill(buffers, self.scratch.as_slice());
+        tail.iter().for_each(|float| float.set(0.0));
+        tail[0].set(value);
+        ready(self.layout.parameters_len);
+        self.gradients.backward(&loss, gradient, ready).doing("compute a gradient")
     }
 
-    fn training_loss(&self, input: &Tensor, target: &Tensor, seed: u64) -> Result<Tensor, TchError> {
+    fn training_loss(&mut self, input: &Tensor, target: &Tensor, seed: u64) -> Result<Tensor, TchError> {
         let _generator = self.model.draws().then(|| torch::seeded(seed));
-        let pass = Pass::new(&self.parameters, &self.scratch_buffers, self.compute(), true);
-        let outputs = self.model.forward(input, &pass)?;
-        debug_assert!(pass.is_complete(), "the model used all that it declared");
+        let outputs = self.forward(input, true)?;
         self.task.loss(&outputs, target, Reduction::Mean)
     }
 
+    /// A pass over the state's own values; what it does to buffers stays in the scratch.
+    fn forward(&mut self, input: &Tensor, training: bool) -> Result<Tensor, TchError> {
+        let of_state = self.layout.parameters_len..self.layout.parameters_len + self.layout.buffers_len;
+        self.scratch.as_mut_slice().copy_from_slice(&self.state.as_slice()[of_state]);
+        let start = self.layout.counters_start();
+        let counter = |place: &Place| self.state.as_slice()[start + place.offset];
+        let counters: Vec<f32> = self.layout.counters[..self.model_counters].iter().map(counter).collect();
+        let pass = Pass::new(&self.parameters, &self.scratch_buffers, &counters, compute(&self.recipe), training);
+        let outputs = self.model.forward(input, &pass)?;
+        debug_assert!(pass.is_complete(), "the model used all that it declared");
+        Ok(outputs)
+    }
+
     /// Scores the current parameters on a batch, with running statistics and without dropout.
-    pub(crate) fn score(&self, input: &Tensor, target: &Tensor) -> Result<Score, EngineError> {
-        torch::pin_threads();
+    pub(crate) fn score(&mut self, input: &Tensor, target: &Tensor) -> Result<Score, EngineError> {
+        let outputs = self.outputs(input)?;
         let _without_graph = tch::no_grad_guard();
-        let pass = Pass::new(&self.parameters, &self.buffers, self.compute(), false);
-        let outputs = self.model.forward(input, &pass).doing("compute a forward pass")?;
         self.task.score(&outputs, target).doing("score a batch")
     }
 
-    /// The update number `step`, counted from 0, from the sum of all shards' vectors. The state is left as it is when
-    /// the sum is not finite.
+    /// The outputs of an evaluation pass.
+    pub(crate) fn outputs(&mut self, input: &Tensor) -> Result<Tensor, EngineError> {
+        torch::pin_threads();
+        let _without_graph = tch::no_grad_guard();
+        self.forward(input, false).doing("compute an evaluation pass")
+    }
+
+    /// The update number `step`, counted from 0, from the sum of all shards' vectors. When the sum is not finite, the
+    /// state is left as it is, but for the count of skipped steps where the job skips them.
     pub(crate) fn apply(&mut self, step: u64, sum: &[f32]) -> Result<StepStats, EngineError> {
         assert_eq!(sum.len(), self.layout.vector_len(), "length of a training round's vector");
         let (gradient, rest) = sum.split_at(self.layout.parameters_len);
@@ -159,17 +193,21 @@ impl Replica {
         let over_shards = 1.0 / f64::from(self.recipe.logical_shards);
         let mean = over_shards as f32;
 
-        let not_finite = |what| Err(EngineError::NotFinite { step, what });
         let loss = tail[0] * mean;
-        if !loss.is_finite() {
-            return not_finite(NotFinite::Loss);
-        }
         let grad_norm = sum_of_squares(gradient, &mut self.norm_blocks).sqrt() * over_shards;
-        if !grad_norm.is_finite() {
-            return not_finite(NotFinite::Gradient);
-        }
-        if !buffers.iter().all(|value| value.is_finite()) {
-            return not_finite(NotFinite::Buffer);
+        let what = if !loss.is_finite() {
+            Some(NotFinite::Loss)
+        } else if !grad_norm.is_finite() {
+            Some(NotFinite::Gradient)
+        } else if !buffers.iter().all(|value| value.is_finite()) {
+            Some(NotFinite::Buffer)
+        } else {
+            None
+        };
+        if let Some(what) = what {
+            let Some(mut skips) = self.skips() else { return Err(EngineError::NotFinite { step, what }) };
+            skips.one_more(step, what)?;
+            return Ok(StepStats { loss, grad_norm, skipped: Some(what) });
         }
 
         let update = Update {
@@ -177,20 +215,61 @@ impl Replica {
             share_of_peak: share_of_peak(&self.recipe.schedule, step, self.recipe.steps),
             gradient_scale: (over_shards * clip_factor(self.recipe.clip_norm, grad_norm)) as f32,
         };
-        let (parameters, rest) = self.state.as_mut_slice().split_at_mut(self.layout.parameters_len);
+        let (before, counters) = self.state.as_mut_slice().split_at_mut(self.layout.counters_start());
+        let (parameters, rest) = before.split_at_mut(self.layout.parameters_len);
         let (running, slots) = rest.split_at_mut(self.layout.buffers_len);
         optimizer::apply(&self.recipe.optimizer, &self.layout, update, parameters, slots, gradient);
         for (running, &sum) in running.iter_mut().zip(buffers) {
             *running = sum * mean;
         }
-        Ok(StepStats { loss, grad_norm })
+        for place in &self.layout.counters[..self.model_counters] {
+            counters[place.offset] += 1.0;
+        }
+        if let Some(mut skips) = self.skips() {
+            skips.end_row();
+        }
+        Ok(StepStats { loss, grad_norm, skipped: None })
     }
 
-    fn compute(&self) -> Kind {
-        match self.recipe.compute {
-            ComputeSpec::Fp32 => MASTER,
-            ComputeSpec::Bf16 => Kind::BFloat16,
+    /// What lies at an element of a round's vector, in words.
+    pub(crate) fn part_at(&self, at: usize) -> String {
+        let within = |tensor: &&TensorInfo| (tensor.offset..tensor.offset + tensor.len).contains(&at);
+        let mut in_state = self.layout.tensors.iter().take_while(|tensor| tensor.group == Group::Model);
+        let (parameters_len, buffers_len) = (self.layout.parameters_len, self.layout.buffers_len);
+        match in_state.find(within) {
+            Some(tensor) if at < parameters_len => format!("gradient of {}", tensor.name),
+            Some(tensor) if at < parameters_len + buffers_len => format!("buffer {}", tensor.name),
+            _ => "loss".to_owned(),
         }
+    }
+
+    /// How many steps were skipped so far.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.skips_range().map_or(0, |range| skips::total(&self.state.as_slice()[range]))
+    }
+
+    /// Whether the job goes on after what is not finite.
+    pub(crate) fn skips_nonfinite(&self) -> bool {
+        self.recipe.on_nonfinite == NonFiniteSpec::Skip
+    }
+
+    fn skips_range(&self) -> Option<Range<usize>> {
+        let place = self.layout.counters.get(self.model_counters)?;
+        let start = self.layout.counters_start() + place.offset;
+        Some(start..start + place.len)
+    }
+
+    /// The state's count of skipped steps, where the job skips them.
+    fn skips(&mut self) -> Option<Skips<'_>> {
+        let range = self.skips_range()?;
+        Some(Skips::new(&mut self.state.as_mut_slice()[range]))
+    }
+}
+
+fn compute(recipe: &Recipe) -> Kind {
+    match recipe.compute {
+        ComputeSpec::Fp32 => MASTER,
+        ComputeSpec::Bf16 => Kind::BFloat16,
     }
 }
 

@@ -78,7 +78,10 @@ impl Task {
             }
         };
         let input = match (&spec.model, output) {
-            (ModelSpec::Gpt { context, .. }, Output::NextByte) => Input::Tokens { context: i64::from(*context) },
+            (
+                ModelSpec::Gpt { context, .. } | ModelSpec::Torchscript { context: Some(context), .. },
+                Output::NextByte,
+            ) => Input::Tokens { context: i64::from(*context) },
             (_, Output::NextByte) => Input::Tokens { context: 1 },
             _ => Input::Features(data.sample_shape().iter().map(|&n| i64::from(n)).collect()),
         };

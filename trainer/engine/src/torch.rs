@@ -1,6 +1,8 @@
 //! libtorch's process-wide settings: threads, the random generator, and what it says about itself.
 
+use std::ffi::c_char;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tch::TchError;
 
 /// Bits depend on how a sum is cut among threads, so there is one.
 pub(crate) const THREADS: i32 = 1;
@@ -19,6 +21,30 @@ pub(crate) fn seeded(seed: u64) -> MutexGuard<'static, ()> {
     let guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed.cast_signed());
     guard
+}
+
+/// Room for the reason why a call of the shim failed.
+pub(crate) struct Said {
+    text: Box<[u8; 8192]>,
+}
+
+impl Default for Said {
+    fn default() -> Self {
+        Self { text: Box::new([0; 8192]) }
+    }
+}
+
+impl Said {
+    /// Where the shim writes it, and how much fits with the zero at its end.
+    pub(crate) fn room(&mut self) -> (*mut c_char, usize) {
+        (self.text.as_mut_ptr().cast(), self.text.len())
+    }
+
+    /// What the shim wrote.
+    pub(crate) fn error(&self) -> TchError {
+        let end = self.text.iter().position(|&byte| byte == 0).unwrap_or(self.text.len());
+        TchError::Torch(String::from_utf8_lossy(&self.text[..end]).into_owned())
+    }
 }
 
 /// What libtorch says about itself.

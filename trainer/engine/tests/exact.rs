@@ -4,7 +4,7 @@ mod common;
 
 use common::{Fixture, SHARDS, bits, digest, evaluate, in_another_process, report, train, vector};
 
-const MODELS: [&str; 6] = ["mlp", "convnet", "gpt", "mlp-bf16", "convnet-bf16", "gpt-bf16"];
+const MODELS: [&str; 8] = ["mlp", "convnet", "gpt", "mlp-bf16", "convnet-bf16", "gpt-bf16", "conv.pt", "text.pt"];
 
 #[test]
 fn a_shard_has_the_same_bits_first_or_last_and_in_another_engine() {

@@ -6,6 +6,7 @@ mod common;
 use common::{evaluate_shards, train_shards};
 use std::path::Path;
 use trainctl_data::{Dataset, Manifest};
+use trainctl_jobs::ModelSpec;
 use trainer_engine::{Engine, Evaluation};
 
 /// Trains `jobs/NAME.toml` for so many steps, or as many as it says.
@@ -15,6 +16,9 @@ fn train(name: &str, steps: Option<u64>) -> (Evaluation, Evaluation) {
     let text = std::fs::read_to_string(&file).expect("read the job");
     let mut spec = trainctl_jobs::parse(&text, name).expect("a job spec");
     spec.train.steps = steps.or(spec.train.steps);
+    if let ModelSpec::Torchscript { path, .. } = &mut spec.model {
+        *path = folder.join(&*path).display().to_string();
+    }
     let steps = spec.train.steps.expect("a count of steps");
 
     let path = folder.join(&spec.data.manifest);
@@ -46,4 +50,11 @@ fn the_gpt_learns_shakespeare() {
     assert!(before.loss > 5.4, "{before:?}");
     // Bytes by their frequency alone would leave 3.33.
     assert!(after.loss < 3.1, "{after:?}");
+}
+
+#[test]
+fn the_module_of_ones_own_learns_the_digits() {
+    let (before, after) = train("digits-torchscript", Some(150));
+    assert!(before.accuracy.is_some_and(|share| share < 0.3), "{before:?}");
+    assert!(after.accuracy.is_some_and(|share| share >= 0.95), "{after:?}");
 }

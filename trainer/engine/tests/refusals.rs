@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Fixture, bits, vector};
-use trainctl_jobs::{LossSpec, ModelSpec};
+use common::{Fixture, bits, cells, vector};
+use trainctl_jobs::{LossSpec, ModelSpec, NonFiniteSpec};
 use trainer_engine::{Engine, EngineError, NotFinite};
 
 fn refusal(fixture: &Fixture) -> String {
@@ -101,6 +101,79 @@ fn a_job_that_holds_nothing_out_has_no_evaluation() {
     fixture.spec.data.held_out = 0.0;
     let mut engine = fixture.engine();
     let mut out = vec![f32::NAN; engine.eval_len()];
-    engine.eval_shard(0, &mut out).expect("evaluate nothing");
+    engine.eval_shard(0, cells(&mut out)).expect("evaluate nothing");
     assert_eq!(engine.evaluation(&out).expect("nothing is no error"), None);
+}
+
+/// A job that skips what is not finite, and a good vector of its first step.
+fn skipping() -> (Engine, Vec<f32>) {
+    let mut fixture = Fixture::new("convnet");
+    fixture.spec.train.on_nonfinite = NonFiniteSpec::Skip;
+    let mut engine = fixture.engine();
+    let vectors = (0..common::SHARDS).map(|shard| vector(&mut engine, 0, shard)).collect();
+    (engine, common::tree_sum(vectors))
+}
+
+/// The state without the count of skipped steps, which comes last.
+fn trained(engine: &Engine) -> Vec<u32> {
+    let count = engine.tensors().last().expect("a tensor");
+    assert_eq!(count.name, "skipped_steps");
+    bits(&engine.state()[..count.offset])
+}
+
+#[test]
+fn a_skipped_step_changes_the_count_alone() {
+    let (mut engine, good) = skipping();
+    let before = trained(&engine);
+    let buffer = engine.tensors().iter().find(|tensor| tensor.name.ends_with("running_mean")).expect("a buffer").offset;
+    let loss = good.len() - 16;
+    for (i, (at, what)) in
+        [(5, NotFinite::Gradient), (buffer, NotFinite::Buffer), (loss, NotFinite::Loss)].into_iter().enumerate()
+    {
+        let mut sum = good.clone();
+        sum[at] = f32::NAN;
+        assert_eq!(engine.apply(i as u64, &sum).expect("a skipped step").skipped, Some(what));
+        assert!(trained(&engine) == before, "{what}");
+        assert_eq!(engine.skipped(), i as u64 + 1);
+    }
+    assert_eq!(engine.apply(3, &good).expect("a finite sum").skipped, None);
+    assert!(trained(&engine) != before);
+    assert_eq!(engine.skipped(), 3);
+}
+
+#[test]
+fn skipping_gives_the_state_that_a_job_without_that_step_would_have() {
+    let (mut engine, good) = skipping();
+    let mut other = Fixture::new("convnet").engine();
+    let mut broken = good.clone();
+    broken[0] = f32::INFINITY;
+    engine.apply(0, &broken).expect("a skipped step");
+    engine.apply(1, &good).expect("a finite sum");
+    other.apply(1, &good).expect("a finite sum");
+    assert!(trained(&engine) == bits(other.state()));
+}
+
+#[test]
+fn a_hundred_skipped_steps_in_a_row_end_the_job_also_when_another_worker_took_the_state_over() {
+    let (mut engine, good) = skipping();
+    let (mut joiner, _) = skipping();
+    let mut broken = good.clone();
+    broken[7] = f32::NEG_INFINITY;
+    engine.apply(0, &broken).expect("a skipped step");
+    engine.apply(1, &good).expect("the row ends");
+    for step in 2..101 {
+        if step == 60 {
+            joiner.state_mut().copy_from_slice(engine.state());
+            std::mem::swap(&mut engine, &mut joiner);
+        }
+        engine.apply(step, &broken).expect("a skipped step");
+    }
+    let before = bits(engine.state());
+    let error = engine.apply(101, &broken).expect_err("too many");
+    assert!(
+        matches!(error, EngineError::AllSkipped { step: 101, in_a_row: 100, what: NotFinite::Gradient }),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
+    assert!(bits(engine.state()) == before);
 }

@@ -15,12 +15,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Endpoint;
 use tonic::{Request, Streaming};
-use trainctl_jobs::JobSpec;
+use trainctl_jobs::{EncryptionSpec, JobSpec};
 use trainctl_proto::v1::coordinator_message::Body as FromCoordinator;
 use trainctl_proto::v1::worker_message::Body;
 use trainctl_proto::v1::workers_client::WorkersClient;
 use trainctl_proto::v1::{self, CoordinatorMessage, Hello, Notice, Welcome, WorkerMessage};
-use trainer_collective::{Identity, Inbox, listen};
+use trainer_collective::{Credentials, Encryption, Identity, Inbox, Links, listen};
 use trainer_core::{Assignment, Member};
 
 /// A welcome carries the job's data manifest; a coordinator accepts one of this size.
@@ -253,7 +253,9 @@ impl Attachment {
             FromCoordinator::Welcome(welcome) => self.welcomed(welcome)?,
             FromCoordinator::Assign(assign) => self.assigned(assign)?,
             FromCoordinator::Join(join) => {
-                self.control.ask_to_join(member(join.donor.context("Join without a donor")?));
+                let donor = join.donor.context("Join without a donor")?;
+                let donors = std::iter::once(donor).chain(join.others).map(member).collect();
+                self.control.ask_to_join(donors, join.rollbacks);
             }
             FromCoordinator::Exit(exit) => self.control.ask_to_exit(exit.reason),
         }
@@ -261,11 +263,13 @@ impl Attachment {
     }
 
     fn welcomed(&mut self, welcome: Welcome) -> anyhow::Result<()> {
-        let Some(listener) = self.listener.take() else { return Ok(()) };
+        if self.control.welcome().is_some() {
+            return Ok(());
+        }
         let secret = welcome.secret.as_slice().try_into().map_err(|_| anyhow!("expected a secret of 32 bytes"))?;
         let identity = Identity { worker: self.place.worker.clone(), secret };
-        let inbox = Inbox::new(identity, self.control.bell());
-        listen(listener, inbox.clone());
+        let inbox = Inbox::new(identity, links(&welcome)?, self.control.bell()).context("set up connections")?;
+        listen(self.listener.take().context("the listener is in use already")?, inbox.clone());
         self.control.welcomed(welcome, inbox);
         Ok(())
     }
@@ -287,12 +291,31 @@ impl Attachment {
             "assigned: {}",
             assignment.reason
         );
+        if let Some(rollback) = assign.rollback {
+            self.control.rolled_back(assignment.generation, rollback);
+        }
         if assignment.generation > self.control.newest_generation() {
             inbox.dial_mesh(assignment.generation, &assignment.members);
         }
         self.control.offer(assignment);
         Ok(())
     }
+}
+
+/// What the job wants of the connections to peers.
+fn links(welcome: &Welcome) -> anyhow::Result<Links> {
+    let spec: JobSpec = serde_json::from_str(&welcome.spec_json).context("read the job spec")?;
+    let encryption = match spec.resources.encryption {
+        EncryptionSpec::BetweenHosts => Encryption::BetweenHosts,
+        EncryptionSpec::Always => Encryption::Always,
+        EncryptionSpec::Never => Encryption::Never,
+    };
+    let Welcome { authority, certificate, certificate_key, .. } = welcome;
+    let credentials = (!certificate.is_empty())
+        .then(|| Credentials::new(authority, certificate, certificate_key))
+        .transpose()
+        .context("take this worker's certificate")?;
+    Ok(Links { encryption, silence: spec.resources.peer_silence.duration(), credentials })
 }
 
 async fn say(to: &Sender<WorkerMessage>, body: Body) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use trainctl_proto::v1::worker_message::Body;
-use trainctl_proto::v1::{Finished, Heartbeat, Notice, Welcome};
+use trainctl_proto::v1::{Finished, Heartbeat, Notice, Rollback, Welcome};
 use trainer_collective::{Bell, Inbox};
 use trainer_core::membership::{Agreement, Header, Membership};
 use trainer_core::{Assignment, Member};
@@ -20,9 +20,12 @@ const WAITING: usize = 4096;
 struct Shared {
     welcome: Option<(Welcome, Inbox)>,
     membership: Membership,
-    join: Option<Member>,
+    /// From whom, and how many roll-backs what they give has seen.
+    join: Option<(Vec<Member>, u64)>,
     exit: Option<String>,
     save: Option<String>,
+    /// The newest roll-back, and the first generation after it.
+    rollback: Option<(u64, Rollback)>,
     progress: Heartbeat,
     finished: Option<Finished>,
     /// The newest of each kind that a new coordinator must hear.
@@ -71,9 +74,19 @@ impl Control {
         self.ring(shared);
     }
 
-    pub(crate) fn ask_to_join(&self, donor: Member) {
+    /// This generation comes after this roll-back; to be told before the assignment.
+    pub(crate) fn rolled_back(&self, generation: u64, rollback: Rollback) {
+        let newest = &mut self.lock().rollback;
+        match newest {
+            Some((_, known)) if rollback.number < known.number => {}
+            Some((_, known)) if rollback.number == known.number => *known = rollback,
+            _ => *newest = Some((generation, rollback)),
+        }
+    }
+
+    pub(crate) fn ask_to_join(&self, donors: Vec<Member>, rollbacks: u64) {
         let mut shared = self.lock();
-        shared.join = Some(donor);
+        shared.join = Some((donors, rollbacks));
         self.ring(shared);
     }
 
@@ -127,7 +140,7 @@ impl Control {
         self.lock().exit.clone()
     }
 
-    pub(crate) fn take_join(&self) -> Option<Member> {
+    pub(crate) fn take_join(&self) -> Option<(Vec<Member>, u64)> {
         self.lock().join.take()
     }
 
@@ -174,6 +187,26 @@ impl Control {
         Some(assignment)
     }
 
+    /// The newest roll-back.
+    pub(crate) fn rollback(&self) -> Option<Rollback> {
+        self.lock().rollback.as_ref().map(|(_, rollback)| rollback.clone())
+    }
+
+    /// How many roll-backs a state of this generation has seen; `None` for one from before the newest.
+    pub(crate) fn rollbacks_at(&self, generation: u64) -> Option<u64> {
+        match &self.lock().rollback {
+            Some((since, rollback)) => (generation >= *since).then_some(rollback.number),
+            None => Some(0),
+        }
+    }
+
+    /// The training thread has no state any more, not even the last.
+    pub(crate) fn dropped(&self) {
+        let mut shared = self.lock();
+        shared.finished = None;
+        shared.progress.has_state = false;
+    }
+
     /// Since when there has been no coordinator.
     pub(crate) fn alone_since(&self) -> Option<Instant> {
         self.lock().alone_since
@@ -197,6 +230,8 @@ impl Control {
             Body::PeerLost(_) => Some(3),
             Body::Notice(_) => Some(4),
             Body::Left(_) | Body::Failed(_) => Some(5),
+            Body::Corrupt(_) => Some(6),
+            Body::Settled(_) => Some(7),
             _ => None,
         };
         if let Some(key) = key {

@@ -1,13 +1,16 @@
-//! Where a drill lets this worker die. `TRAINCTL_FAIL_AT="w2@12:reduce"` kills worker `w2` with SIGKILL when it gets to
-//! that phase with 12 or more updates applied; several are separated by commas.
+//! Where a drill lets this worker fail. `TRAINCTL_FAIL_AT="w2@12:reduce"` kills worker `w2` with SIGKILL when it gets to
+//! that phase with 12 or more updates applied; `w2@12:flip` flips one bit of its parameters instead, before the step
+//! from 12 updates on is computed, and once; `w2@20:flip-saved` flips one in the copy that is to be saved. Several are separated by commas.
 
 use anyhow::{Context, bail};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Name of the variable.
 pub(crate) const VARIABLE: &str = "TRAINCTL_FAIL_AT";
 
-/// A moment at which a worker can be made to die.
+/// A moment at which a worker can be made to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Moment {
     /// Between two logical shards, or before the first.
@@ -28,6 +31,10 @@ pub(crate) enum Moment {
     FetchState,
     /// Within an evaluation.
     Evaluate,
+    /// Before a step is computed: a bit of the parameters flips.
+    Flip,
+    /// Before the copy of the state is digested and written: a bit of it flips.
+    FlipSaved,
 }
 
 impl FromStr for Moment {
@@ -44,17 +51,26 @@ impl FromStr for Moment {
             "serve-state" => Self::ServeState,
             "fetch-state" => Self::FetchState,
             "evaluate" => Self::Evaluate,
+            "flip" => Self::Flip,
+            "flip-saved" => Self::FlipSaved,
             _ => bail!(
-                "expected compute, reduce, gather, apply, checkpoint, rendezvous, serve-state, fetch-state or \
-                 evaluate, found {text:?}"
+                "expected compute, reduce, gather, apply, checkpoint, rendezvous, serve-state, fetch-state, evaluate, \
+                 flip or flip-saved, found {text:?}"
             ),
         })
     }
 }
 
-/// The moments at which this worker dies.
+/// The moments at which this worker fails. Clones are one: what happens once happens once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Faults(Vec<(u64, Moment)>);
+pub(crate) struct Faults(Arc<Vec<Fault>>);
+
+#[derive(Debug)]
+struct Fault {
+    from_step: u64,
+    moment: Moment,
+    done: AtomicBool,
+}
 
 impl Faults {
     /// Those in the environment that are meant for this worker.
@@ -74,20 +90,36 @@ impl Faults {
             let form = || format!("expected WORKER@STEP:PHASE, found {one:?}");
             let (who, rest) = one.split_once('@').with_context(form)?;
             let (step, moment) = rest.split_once(':').with_context(form)?;
-            let fault = (step.parse().with_context(form)?, moment.parse()?);
+            let (from_step, moment) = (step.parse().with_context(form)?, moment.parse()?);
             if who == worker {
-                faults.push(fault);
+                faults.push(Fault { from_step, moment, done: AtomicBool::new(false) });
             }
         }
-        Ok(Self(faults))
+        Ok(Self(Arc::new(faults)))
     }
 
     /// Dies if this is the moment.
     pub(crate) fn at(&self, step: u64, moment: Moment) {
-        if self.0.iter().any(|(from, what)| *what == moment && step >= *from) {
+        if self.0.iter().any(|fault| fault.moment == moment && step >= fault.from_step) {
             tracing::info!(step, ?moment, "dies as {VARIABLE} says");
             // The only failure is a process that doesn't exist.
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+
+    /// Flips the top bit of a value's mantissa if this is the moment.
+    pub(crate) fn flip(&self, step: u64, moment: Moment, values: &mut [f32]) {
+        let due = self
+            .0
+            .iter()
+            .find(|fault| fault.moment == moment && step >= fault.from_step && !fault.done.load(Ordering::Relaxed));
+        if due.is_none_or(|fault| fault.done.swap(true, Ordering::Relaxed)) {
+            return;
+        }
+        tracing::info!(step, ?moment, "flips a bit as {VARIABLE} says");
+        // The flip of a zero would be a value too small to outlive the next update.
+        if let Some(value) = values.iter_mut().find(|value| value.is_normal()) {
+            *value = f32::from_bits(value.to_bits() ^ 1 << (f32::MANTISSA_DIGITS - 2));
         }
     }
 }
@@ -99,9 +131,22 @@ mod tests {
     #[test]
     fn only_its_own_and_only_well_formed() {
         let faults = Faults::parse("w1@3:reduce,w2@12:fetch-state", "w2").unwrap();
-        assert_eq!(faults.0, vec![(12, Moment::FetchState)]);
+        assert_eq!((faults.0[0].from_step, faults.0[0].moment, faults.0.len()), (12, Moment::FetchState, 1));
         assert!(Faults::parse("w1:3", "w1").is_err());
         assert!(Faults::parse("w1@x:reduce", "w1").is_err());
         assert!(Faults::parse("w1@1:nap", "w1").is_err());
+    }
+
+    #[test]
+    fn each_flip_happens_once_over_all_clones() {
+        let faults = Faults::parse("w1@3:flip,w1@5:flip", "w1").unwrap();
+        let flips = [2, 3, 3, 4, 5, 5].map(|step| {
+            let mut values = [0.0, 1.5];
+            faults.clone().flip(step, Moment::FlipSaved, &mut values);
+            assert_eq!(values, [0.0, 1.5], "another moment");
+            faults.clone().flip(step, Moment::Flip, &mut values);
+            values == [0.0, 1.0]
+        });
+        assert_eq!(flips, [false, true, false, false, true, false]);
     }
 }

@@ -1,18 +1,21 @@
 //! One generation, from the meeting of its members to its end: by agreement at a step boundary, by a lost peer, by an
 //! assignment that can't wait, or because the job is done.
 
+use crate::attachment::unix_ms;
 use crate::faults::Moment;
 use crate::follow::Following;
 use crate::round::RoundError;
+use crate::saver::Share;
 use crate::setup::Failure;
 use crate::trainer::Trainer;
 use anyhow::anyhow;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use trainctl_checkpoint::{Evaluation, GroupBegan, RunEvent};
 use trainctl_proto::v1::PeerLost;
 use trainctl_proto::v1::worker_message::Body;
 use trainer_collective::{Meeting, Mesh, MeshError};
 use trainer_core::catch_up::{CatchUp, Need, POSITION, Position, plan};
-use trainer_core::{Assignment, Phase, Round};
+use trainer_core::{Assignment, Member, Phase, Round};
 
 /// A peer that got the same immediate assignment but doesn't come within this time is reported as lost.
 const MEETING_PATIENCE: Duration = Duration::from_secs(10);
@@ -39,27 +42,55 @@ impl Trainer {
     /// When this worker can't go on at all.
     pub(crate) fn group(&mut self, assignment: &Assignment) -> Result<Next, Failure> {
         self.last_mesh = None;
+        if let Some(rollbacks) = self.parts.control.rollbacks_at(assignment.generation) {
+            self.roll_back(rollbacks);
+        }
         if assignment.members.is_empty() {
             return self.save_alone_and_leave(assignment);
         }
         if assignment.rank_of(&self.parts.inbox.me().worker).is_none() {
             return Ok(self.left(assignment.generation, "not in the next generation"));
         }
+        self.cover_for_the_lost(assignment);
         let mut mesh = match self.meet(assignment) {
             Ok(mesh) => mesh,
             Err(error) => return self.end_of_mesh(error, assignment, None),
         };
         match self.train_in(&mut mesh) {
-            Ok(Some(generation)) => self.switch(mesh, generation),
-            Ok(None) => self.finish(mesh),
+            Ok(Some(generation)) => self.switch(mesh, generation, assignment),
+            Ok(None) => self.finish(mesh, assignment),
             Err(error) => self.end_of_mesh(error, assignment, Some(mesh)),
         }
     }
 
-    fn end_of_mesh(&mut self, error: RoundError, assignment: &Assignment, mesh: Option<Mesh>) -> Result<Next, Failure> {
+    /// A save that lost a worker: those that hold a copy of its state are the survivors, and all know who these are.
+    fn cover_for_the_lost(&mut self, assignment: &Assignment) {
+        let Some(broken) = self.broken.take() else { return };
+        let survives = |member: &&Member| broken.rank_of(&member.worker).is_some();
+        let survivors: Vec<&Member> = assignment.members.iter().filter(survives).collect();
+        let me = survivors.iter().position(|member| member.worker == self.parts.inbox.me().worker);
+        if let Some(me) = me.filter(|_| survivors.len() < broken.members.len()) {
+            let number = |n| u32::try_from(n).unwrap_or(u32::MAX);
+            self.parts.saver.cover(Share { part: number(me), parts: number(survivors.len()) });
+        }
+    }
+
+    /// Why a generation ended without an agreement.
+    ///
+    /// # Errors
+    /// When this worker can't go on.
+    pub(crate) fn end_of_mesh(
+        &mut self,
+        error: RoundError,
+        assignment: &Assignment,
+        mesh: Option<Mesh>,
+    ) -> Result<Next, Failure> {
         self.last_mesh = mesh;
+        self.donor.disagree();
+        self.broken = matches!(error, RoundError::Mesh(_)).then(|| assignment.clone());
         match error {
             RoundError::Failure(failure) => return Err(failure),
+            RoundError::Differ(dispute) => return Ok(self.differ(assignment, &dispute)),
             RoundError::Mesh(MeshError::Interrupted) => {}
             RoundError::Mesh(MeshError::Lost { worker, detail }) => {
                 tracing::info!(generation = assignment.generation, "lost {worker}: {detail}");
@@ -70,7 +101,7 @@ impl Trainer {
                     self.parts.control.tell(Body::PeerLost(PeerLost { generation, worker, detail }));
                 }
             }
-            RoundError::Mesh(error @ (MeshError::NotAMember { .. } | MeshError::Io(_))) => {
+            RoundError::Mesh(error @ (MeshError::NotAMember { .. } | MeshError::Memory(_) | MeshError::Io(_))) => {
                 return Err(Failure::of_worker(&anyhow!(error)));
             }
         }
@@ -81,15 +112,42 @@ impl Trainer {
     fn train_in(&mut self, mesh: &mut Mesh) -> Result<Option<u64>, RoundError> {
         self.catch_up(mesh)?;
         self.following = None;
+        self.note_corruption(mesh, None);
         self.entered(mesh.assignment().generation);
+        self.remember_group(mesh);
         loop {
             let Some(round) = self.position.filter(|p| p.phase != Phase::Done) else { return Ok(None) };
             let agreement = self.round(mesh, round)?;
+            if round.phase == Phase::Evaluate {
+                self.remember_evaluation();
+            }
             self.at_boundary(mesh, agreement.save);
             if agreement.switch_to.is_some() {
                 return Ok(agreement.switch_to);
             }
         }
+    }
+
+    /// For the run's record.
+    fn remember_group(&self, mesh: &Mesh) {
+        let members = mesh.assignment().members.len();
+        self.parts.saver.remember(RunEvent::Group(GroupBegan {
+            generation: mesh.assignment().generation,
+            step: self.position.map_or(0, |position| position.step),
+            world_size: u32::try_from(members).unwrap_or(u32::MAX),
+            at_ms: unix_ms(SystemTime::now()),
+        }));
+    }
+
+    /// For the run's record.
+    fn remember_evaluation(&self) {
+        let Some(evaluation) = &self.evaluation else { return };
+        self.parts.saver.remember(RunEvent::Evaluation(Evaluation {
+            step: evaluation.step,
+            loss: evaluation.loss,
+            accuracy: evaluation.accuracy,
+            train_loss: self.loss,
+        }));
     }
 
     fn meet(&mut self, assignment: &Assignment) -> Result<Mesh, RoundError> {
@@ -130,7 +188,7 @@ impl Trainer {
         // From here on the state comes from this group, and nobody else may write to it.
         self.following = None;
         let positions = self.positions(mesh)?;
-        let CatchUp::Reach { goal, source, needs } = plan(&self.parts.rounds, &positions) else {
+        let CatchUp::Reach { goal, holders, source, needs } = plan(&self.parts.rounds, &positions) else {
             return self.start(mesh);
         };
         tracing::info!(step = goal.step, "catches up: {needs:?}");
@@ -141,16 +199,17 @@ impl Trainer {
         let interrupted = || control.interrupts();
 
         let takers = behind(|n| *n == Need::State);
-        let poller = &mut self.parts.poller;
-        if takers.contains(&me) {
-            let state = bytemuck::cast_slice_mut(self.parts.engine.state_mut());
-            self.position = None;
-            self.donor.close();
-            mesh.receive_from(poller, source, goal, state, &interrupted)?;
-            self.stand_at(goal);
-        } else {
-            let to = if me == source { takers.as_slice() } else { &[] };
-            mesh.send_to(poller, to, goal, bytemuck::cast_slice(self.parts.engine.state()), &interrupted)?;
+        if !takers.is_empty() {
+            let takes = takers.contains(&me);
+            if takes {
+                self.position = None;
+                self.donor.close();
+            }
+            let (poller, state) = (&mut self.parts.poller, self.parts.engine.state_mut());
+            mesh.spread(poller, goal, (&holders, &takers), state, &interrupted)?;
+            if takes {
+                self.stand_at(goal);
+            }
         }
 
         let takers = behind(|n| matches!(n, Need::Sum(_)));
@@ -186,7 +245,7 @@ impl Trainer {
     /// Takes the sums that are still on their way from the followed peer.
     fn drain_following(&mut self, goal: Round) -> Result<(), RoundError> {
         let deadline = Instant::now() + DRAIN_PATIENCE;
-        while self.position.is_none_or(|p| p < goal) && matches!(self.following, Some(Following::Live(..))) {
+        while self.position.is_none_or(|p| p < goal) && self.following.as_ref().is_some_and(Following::is_live) {
             let again = self.advance_following()?;
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || self.parts.control.interrupts() {
@@ -206,6 +265,7 @@ impl Trainer {
         let mut begin = Round { step: 0, phase: Phase::Train };
         if mesh.rank() == 0 {
             begin = self.load_or_begin()?;
+            self.note_corruption(mesh, Some(begin.step));
         }
         let nowhere = Round { step: 0, phase: Phase::Train };
         let notes = mesh.notes(&mut self.parts.poller, nowhere, begin.to_bytes(), &interrupted)?;
@@ -213,13 +273,10 @@ impl Trainer {
             worker: mesh.assignment().members[0].worker.clone(),
             detail: "sent a round that is none".to_owned(),
         })?;
-        let poller = &mut self.parts.poller;
-        if mesh.rank() == 0 {
-            let others: Vec<usize> = (1..mesh.world_size()).collect();
-            mesh.send_to(poller, &others, begin, bytemuck::cast_slice(self.parts.engine.state()), &interrupted)?;
-        } else {
-            let state = bytemuck::cast_slice_mut(self.parts.engine.state_mut());
-            mesh.receive_from(poller, 0, begin, state, &interrupted)?;
+        let others: Vec<usize> = (1..mesh.world_size()).collect();
+        let (poller, state) = (&mut self.parts.poller, self.parts.engine.state_mut());
+        mesh.spread(poller, begin, (&[0], &others), state, &interrupted)?;
+        if mesh.rank() != 0 {
             self.stand_at(begin);
         }
         self.saving.begun(begin.step, self.began.elapsed());

@@ -2,7 +2,8 @@
 //! with its process.
 
 use crate::group::Next;
-use crate::saver::{Order, Outcome, chain};
+use crate::round::RoundError;
+use crate::saver::{FINAL, Order, Outcome, Pending, chain};
 use crate::setup::Failure;
 use crate::trainer::Trainer;
 use std::time::Duration;
@@ -24,12 +25,22 @@ impl Trainer {
     ///
     /// # Errors
     /// When this worker can't go on.
-    pub(crate) fn switch(&mut self, mesh: Mesh, generation: u64) -> Result<Next, Failure> {
+    pub(crate) fn switch(&mut self, mut mesh: Mesh, generation: u64, assignment: &Assignment) -> Result<Next, Failure> {
         let Some(next) = self.parts.control.switch_to(generation) else { return Ok(Next::Idle) };
         if next.members.is_empty() {
             let order = self.order(&mesh, next.reason.clone());
-            // Nobody reads from this worker any more once all parts are there.
-            self.save(order, true)?;
+            if order.step > 0 {
+                let pending = self.begin(&order);
+                match self.compare_saved(&mut mesh, order.step, &pending) {
+                    Ok(()) | Err(RoundError::Mesh(_)) => {}
+                    Err(error) => {
+                        drop(pending);
+                        return self.end_of_mesh(error, assignment, Some(mesh));
+                    }
+                }
+                // Nobody reads from this worker any more once all parts are there.
+                self.complete(pending, order, true)?;
+            }
             return Ok(self.left(generation, &next.reason));
         }
         if next.rank_of(&self.parts.inbox.me().worker).is_none() {
@@ -69,23 +80,25 @@ impl Trainer {
 
     fn save_alone(&mut self, generation: u64, why: String) -> Result<(), Failure> {
         let Some(position) = self.position.filter(|p| p.step > 0) else { return Ok(()) };
-        self.save(Order { step: position.step, part: 0, parts: 1, generation, loss: self.loss, why }, false)
+        let order = Order { step: position.step, part: 0, parts: 1, generation, loss: self.loss, why };
+        tracing::info!(step = order.step, "saves alone: there is no other state to compare this one with");
+        let pending = self.begin(&order);
+        self.complete(pending, order, false)
     }
 
-    /// Saves and waits until the checkpoint is committed, with the others' parts or, when they don't come, alone. Nothing
+    fn begin(&self, order: &Order) -> Pending {
+        self.parts.saver.begin(order.clone(), self.parts.engine.state(), Some(PARTS_PATIENCE))
+    }
+
+    /// Waits until the checkpoint is committed, with the others' parts or, when they don't come, alone. Nothing
     /// interrupts a save alone: it may be of the last copy of the state.
-    fn save(&mut self, order: Order, with_others: bool) -> Result<(), Failure> {
-        if order.step == 0 {
-            return Ok(());
-        }
+    fn complete(&mut self, pending: Pending, order: Order, with_others: bool) -> Result<(), Failure> {
         let control = self.parts.control.clone();
         let interrupted = || with_others && control.interrupts();
-        let alone = Order { part: 0, parts: 1, ..order.clone() };
-        let pending = self.parts.saver.begin(order, self.parts.engine.state(), Some(PARTS_PATIENCE));
         match pending.wait(&interrupted) {
             Some(Ok(Outcome::Committed)) => Ok(()),
             Some(Err(error)) => Err(error.into()),
-            None | Some(Ok(Outcome::Incomplete)) if with_others => self.save(alone, false),
+            None | Some(Ok(Outcome::Incomplete)) if with_others => self.save_alone(order.generation, order.why),
             None | Some(Ok(Outcome::Incomplete)) => Ok(()),
         }
     }
@@ -94,11 +107,16 @@ impl Trainer {
     ///
     /// # Errors
     /// When the result can't be saved.
-    pub(crate) fn finish(&mut self, mesh: Mesh) -> Result<Next, Failure> {
-        let order = self.order(&mesh, "final".to_owned());
+    pub(crate) fn finish(&mut self, mut mesh: Mesh, assignment: &Assignment) -> Result<Next, Failure> {
+        let order = self.order(&mesh, FINAL.to_owned());
         let (step, generation) = (order.step, order.generation);
         let control = self.parts.control.clone();
-        let pending = self.parts.saver.begin(order, self.parts.engine.state(), Some(PARTS_PATIENCE));
+        let pending = self.begin(&order);
+        if let Err(error) = self.compare_saved(&mut mesh, step, &pending) {
+            // Or the roll-back would wait for parts that never come.
+            drop(pending);
+            return self.end_of_mesh(error, assignment, Some(mesh));
+        }
         self.last_mesh = Some(mesh);
         match pending.wait(&|| control.interrupts()) {
             Some(Ok(Outcome::Committed)) => {}
@@ -107,7 +125,7 @@ impl Trainer {
             None => return Ok(Next::Idle),
             Some(Ok(Outcome::Incomplete)) => {
                 tracing::warn!(step, "not all parts of the final checkpoint came; saves it alone");
-                self.save_alone(generation, "final".to_owned())?;
+                self.save_alone(generation, FINAL.to_owned())?;
             }
         }
         let digest = state_digest(self.parts.engine.tensors(), self.parts.engine.state(), step).to_string();

@@ -7,9 +7,11 @@ mod faults;
 mod follow;
 mod group;
 mod leave;
+mod replicas;
 mod round;
 mod saver;
 mod setup;
+mod slow;
 mod trainer;
 
 use anyhow::Context;
@@ -39,8 +41,26 @@ struct Cli {
 enum Command {
     /// Attach to a coordinator and train until told to stop
     Run(Run),
-    /// Measure this machine's numerics fingerprint and print it as JSON
+    /// Measure this machine's numerics fingerprint and print it as JSON, with the versions of program and libtorch
     Fingerprint,
+    /// Write a TorchScript module with a checkpoint's parameters and buffers in it
+    Export(Export),
+}
+
+#[derive(clap::Args)]
+struct Export {
+    /// The module that the job trained
+    #[arg(long, value_name = "FILE")]
+    module: String,
+    /// Of its bytes
+    #[arg(long)]
+    digest: String,
+    /// The checkpoint's model as one safetensors file
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -77,6 +97,7 @@ fn main() -> ExitCode {
         .init();
     let outcome = match Cli::parse().command {
         Command::Fingerprint => print_fingerprint(),
+        Command::Export(export) => export_module(&export),
         Command::Run(run) => run_worker(run),
     };
     match outcome {
@@ -91,7 +112,19 @@ fn main() -> ExitCode {
 #[allow(clippy::print_stdout)]
 fn print_fingerprint() -> anyhow::Result<ExitCode> {
     let fingerprint = trainer_engine::fingerprint()?;
-    println!("{}", serde_json::json!({ "fingerprint": fingerprint.digest, "detail": fingerprint.detail }));
+    let described = serde_json::json!({
+        "fingerprint": fingerprint.digest,
+        "detail": fingerprint.detail,
+        "libtorch_version": trainer_engine::libtorch_version(),
+        "program_version": env!("CARGO_PKG_VERSION"),
+    });
+    println!("{described}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export_module(export: &Export) -> anyhow::Result<ExitCode> {
+    let Export { module, digest, weights, output } = export;
+    trainer_engine::export_torchscript(module, digest, weights, output)?;
     Ok(ExitCode::SUCCESS)
 }
 

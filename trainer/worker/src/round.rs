@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use trainctl_checkpoint::state_digest;
 use trainctl_proto::v1::Resumed;
 use trainctl_proto::v1::worker_message::Body;
-use trainer_collective::{Mesh, MeshError, Point};
+use trainer_collective::{Context, Exchange, Mesh, MeshError, Point};
 use trainer_core::membership::{Agreement, Header, Why};
+use trainer_core::replicas::Dispute;
 use trainer_core::{Phase, Round};
 
 /// A state is digested for the record at most this often, and so rarely that it costs less than one part in
@@ -24,8 +25,16 @@ const NEWEST: f64 = 0.1;
 pub(crate) enum RoundError {
     /// The mesh ended; the round's result is not known here.
     Mesh(MeshError),
+    /// Members hold different states.
+    Differ(Dispute),
     /// This worker can't go on.
     Failure(Failure),
+}
+
+impl From<Dispute> for RoundError {
+    fn from(dispute: Dispute) -> Self {
+        Self::Differ(dispute)
+    }
 }
 
 impl From<MeshError> for RoundError {
@@ -47,46 +56,81 @@ impl Trainer {
     /// See [`RoundError`].
     pub(crate) fn round(&mut self, mesh: &mut Mesh, round: Round) -> Result<Agreement, RoundError> {
         let step = round.step;
-        let shards = mesh.shards();
         self.repeat(round);
-        let logical_shards = self.parts.logical_shards;
-        self.buffers(round.phase).begin(logical_shards, &shards);
-        for shard in shards {
-            self.parts.faults.at(step, Moment::Compute);
-            if self.parts.control.attention() && self.parts.control.interrupts() {
-                return Err(MeshError::Interrupted.into());
-            }
-            let engine = &mut self.parts.engine;
-            if round.phase == Phase::Evaluate {
-                engine.eval_shard(shard, self.evaluate.next_vector()).map_err(Failure::from)?;
-                self.parts.faults.at(step, Moment::Evaluate);
-                self.evaluate.push(shard);
-            } else {
-                engine.train_shard(step, shard, self.train.next_vector()).map_err(Failure::from)?;
-                self.train.push(shard);
-            }
+        if round.phase == Phase::Train {
+            self.flip_a_bit(step);
         }
-        let header = self.header(mesh, round);
-        let control = self.parts.control.clone();
-        let interrupted = || control.interrupts();
-        let faults = &self.parts.faults;
-        let mut at = |point| {
-            faults.at(step, if point == Point::Reduce { Moment::Reduce } else { Moment::Gather });
-        };
-        let buffers = if round.phase == Phase::Evaluate { &mut self.evaluate } else { &mut self.train };
-        let poller = &mut self.parts.poller;
-        let headers = mesh.exchange(poller, round, header, buffers, &interrupted, &mut at)?;
+        let headers = self.sum(mesh, round)?;
+        self.compare_shown(mesh, step, &headers)?;
         self.parts.faults.at(step, Moment::Apply);
         self.absorb(round)?;
         self.publish(round);
+        self.give(&headers);
         self.done(round);
         Ok(self.parts.control.agree(&headers))
+    }
+
+    /// Computes this worker's shards and exchanges what they give, the last while it is being computed.
+    fn sum(&mut self, mesh: &mut Mesh, round: Round) -> Result<Vec<Header>, RoundError> {
+        let step = round.step;
+        let evaluates = round.phase == Phase::Evaluate;
+        let (control, faults) = (self.parts.control.clone(), self.parts.faults.clone());
+        let interrupted = || control.interrupts();
+        let mut at = |point| {
+            faults.at(step, if point == Point::Reduce { Moment::Reduce } else { Moment::Gather });
+        };
+        let shards = mesh.shards();
+        let mut cx = Context {
+            mesh,
+            poller: &mut self.parts.poller,
+            buffers: if evaluates { &mut self.evaluate } else { &mut self.train },
+            interrupted: &interrupted,
+            at: &mut at,
+        };
+        let mut exchange = Exchange::begin(&mut cx, round)?;
+        for shard in shards {
+            faults.at(step, Moment::Compute);
+            if control.attention() && control.interrupts() {
+                return Err(MeshError::Interrupted.into());
+            }
+            cx.mesh.check()?;
+            let engine = &mut self.parts.engine;
+            if evaluates {
+                exchange.shard(&mut cx, shard, |vector, _| engine.eval_shard(shard, vector)).map_err(Failure::from)?;
+                faults.at(step, Moment::Evaluate);
+            } else {
+                let (began, spent) = (Instant::now(), exchange.spent());
+                exchange
+                    .shard(&mut cx, shard, |vector, ready| engine.train_shard(step, shard, vector, ready))
+                    .map_err(Failure::from)?;
+                self.parts.slowness.stretch(step, began);
+                let took = began.elapsed().saturating_sub(exchange.spent() - spent);
+                self.pace.shard_time.took(took.as_secs_f64());
+            }
+        }
+        let header = self.header(mesh, round);
+        let mut cx = Context {
+            mesh,
+            poller: &mut self.parts.poller,
+            buffers: if evaluates { &mut self.evaluate } else { &mut self.train },
+            interrupted: &interrupted,
+            at: &mut at,
+        };
+        Ok(exchange.finish(&mut cx, header)?)
     }
 
     /// Passes a round's sum on to the joiners that follow this worker.
     pub(crate) fn publish(&mut self, round: Round) {
         let sum = if round.phase == Phase::Evaluate { self.evaluate.sum() } else { self.train.sum() };
         self.donor.publish(round, sum);
+    }
+
+    /// Joiners get this worker's share of the state, if all their donors showed in these headers that they are ready.
+    fn give(&mut self, headers: &[Header]) {
+        let Some(next) = self.position else { return };
+        let (state, length) = (self.parts.engine.state(), self.parts.engine.train_len());
+        let faults = &self.parts.faults;
+        self.donor.admit(headers, next, state, length, &mut || faults.at(next.step, Moment::ServeState));
     }
 
     fn header(&mut self, mesh: &Mesh, round: Round) -> Header {
@@ -97,13 +141,16 @@ impl Trainer {
         let step = self.parts.rounds.after(round).step;
         // The last state is saved when the job is done, with its evaluation.
         let last = step >= self.parts.rounds.steps;
-        Header {
+        let mut header = Header {
             newest_generation: self.parts.control.newest_generation(),
             save_due: mesh.rank() == 0 && !last && self.saving.due(step, self.since_start()),
             save_asked: self.save_asked && !last,
             saving: self.parts.saver.busy(),
+            joiner: self.donor.offer(&self.parts.inbox, self.parts.engine.state().len()),
             ..Header::default()
-        }
+        };
+        self.show_state(&mut header);
+        header
     }
 
     /// Counts a training round that was begun before and is computed again.
@@ -144,9 +191,13 @@ impl Trainer {
         self.pace.begun = None;
         let digest = self.digest_if_cheap(now);
         let (loss, samples_per_s) = (self.loss, self.pace.samples_per_s);
+        let (shard_seconds, shards_timed) = (self.pace.shard_time.seconds(), self.pace.shard_time.timed());
         self.parts.control.progress(|p| {
             p.loss = loss;
             p.samples_per_s = samples_per_s;
+            if let Some(seconds) = shard_seconds {
+                (p.shard_seconds, p.shards_timed) = (seconds, shards_timed);
+            }
             if let Some((digest, step)) = digest {
                 p.state_digest = digest;
                 p.state_digest_step = step;
@@ -166,15 +217,9 @@ impl Trainer {
         Some((digest, step))
     }
 
-    /// Between two rounds: joiners get the state, and a checkpoint that all agreed on begins.
+    /// Between two rounds: a checkpoint that all agreed on begins.
     pub(crate) fn at_boundary(&mut self, mesh: &Mesh, save: Option<Why>) {
         let Some(position) = self.position else { return };
-        let length = self.parts.engine.train_len();
-        let faults = &self.parts.faults;
-        let state = self.parts.engine.state();
-        self.donor.admit(&self.parts.inbox, position, state, length, &mut || {
-            faults.at(position.step, Moment::ServeState);
-        });
         if let Some(why) = save {
             let why = if why == Why::Asked { "asked for".to_owned() } else { self.saving.rule() };
             self.save_asked = false;

@@ -4,17 +4,17 @@
 use crate::control::Control;
 use crate::faults::Faults;
 use crate::saver::{Saver, chain};
+use crate::slow::Slowness;
 use crate::trainer::{Ended, Parts, Trainer};
 use anyhow::{Context, anyhow};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
-use trainctl_checkpoint::{RUN_FORMAT_VERSION, RunFolder, RunRecord};
-use trainctl_data::{DataError, Dataset, Manifest};
-use trainctl_jobs::{CheckpointEvery, JobSpec};
+use trainctl_checkpoint::{RUN_FORMAT_VERSION, Retention, RunFolder, RunRecord};
+use trainctl_data::{Base, DataError, Dataset, Manifest};
+use trainctl_jobs::{CheckpointEvery, JobSpec, NumericsSpec};
 use trainctl_proto::v1::worker_message::Body;
 use trainctl_proto::v1::{Failed, Welcome};
-use trainer_collective::{Inbox, Poller};
+use trainer_collective::{Inbox, Numerics, Poller};
 use trainer_core::Rounds;
 use trainer_core::saving::Every;
 use trainer_engine::{Engine, EngineError, Fingerprint};
@@ -47,7 +47,7 @@ impl Failure {
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        let hint = error.hint().map(str::to_owned);
+        let hint = error.hint().map(std::borrow::Cow::into_owned);
         Self::of_job(&error, hint)
     }
 }
@@ -123,10 +123,11 @@ fn set_up(
         let (spec, manifest_json) = (spec.clone(), welcome.manifest_json.clone());
         move || -> Result<Engine, Failure> {
             let manifest = Manifest::parse(manifest_json.as_bytes(), &spec.data.manifest)?;
-            let base = Path::new(&spec.data.manifest).parent().unwrap_or(Path::new("/"));
-            Ok(Engine::new(&spec, Dataset::open(&manifest, base)?)?)
+            let data = Dataset::open(&manifest, Base::of_manifest(&spec.data.manifest))?;
+            Ok(Engine::new(&spec, data)?)
         }
     };
+    let slowness = Slowness::from_environment(&inbox.me().worker).map_err(worker)?;
     let engine = make_engine()?;
     let folder = RunFolder::open(root, &spec.name)?;
     let record = RunRecord {
@@ -135,16 +136,22 @@ fn set_up(
         data_digest: spec.data.digest.clone(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         libtorch_version: trainer_engine::libtorch_version(),
+        reproducible: spec.train.numerics == NumericsSpec::Exact,
         fingerprint: fingerprint.digest.clone(),
         fingerprint_detail: fingerprint.detail.clone(),
         seed: spec.train.seed,
         submitted_ms: crate::attachment::unix_ms(SystemTime::now()),
+        events: Vec::new(),
     };
     let saver = Saver::start(
         RunFolder::open(root, &spec.name)?,
         engine.tensors().to_vec(),
         engine.state().len(),
-        spec.checkpoint.keep_last,
+        Retention {
+            keep_last: spec.checkpoint.keep_last,
+            keep_every: spec.checkpoint.keep_every,
+            ..Retention::default()
+        },
         control.clone(),
         faults.clone(),
     );
@@ -153,9 +160,12 @@ fn set_up(
         CheckpointEvery::Steps(steps) => Every::Steps(steps),
         CheckpointEvery::Seconds(seconds) => Every::Time(Duration::from_secs(seconds)),
     };
-    Ok(Trainer::new(Parts {
+    Trainer::new(Parts {
         rounds: Rounds { steps, eval_every: spec.train.eval_every },
-        logical_shards: spec.train.logical_shards,
+        numerics: match spec.train.numerics {
+            NumericsSpec::Exact => Numerics::Exact,
+            NumericsSpec::Fast => Numerics::Fast,
+        },
         global_batch: spec.train.global_batch,
         orphan_after: Duration::from_secs(u64::from(welcome.orphan_s.max(1))),
         every,
@@ -168,5 +178,6 @@ fn set_up(
         inbox,
         control: control.clone(),
         faults,
-    }))
+        slowness,
+    })
 }

@@ -5,17 +5,20 @@ use crate::control::Control;
 use crate::faults::Faults;
 use crate::follow::Following;
 use crate::group::Next;
+use crate::replicas::Disputes;
 use crate::saver::Saver;
 use crate::setup::Failure;
+use crate::slow::Slowness;
 use anyhow::Context;
 use std::time::{Duration, Instant};
 use trainctl_checkpoint::{Digest, RunFolder, RunRecord, state_digest};
 use trainctl_proto::v1::Heartbeat;
-use trainer_collective::{Buffers, Donor, Inbox, Mesh, Poller};
+use trainer_collective::{Buffers, Donor, Inbox, Mesh, Numerics, Poller};
 use trainer_core::catch_up::Position;
 use trainer_core::saving::{Every, Saving};
-use trainer_core::{Phase, Round, Rounds};
-use trainer_engine::Engine;
+use trainer_core::shard_time::ShardTime;
+use trainer_core::{Assignment, Phase, Round, Rounds};
+use trainer_engine::{Engine, EngineError};
 
 /// A worker's planned end.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub(crate) struct Ended {
 /// What a trainer is made of.
 pub(crate) struct Parts {
     pub(crate) rounds: Rounds,
-    pub(crate) logical_shards: u32,
+    pub(crate) numerics: Numerics,
     pub(crate) global_batch: u32,
     pub(crate) orphan_after: Duration,
     pub(crate) every: Every,
@@ -41,6 +44,7 @@ pub(crate) struct Parts {
     pub(crate) inbox: Inbox,
     pub(crate) control: Control,
     pub(crate) faults: Faults,
+    pub(crate) slowness: Slowness,
 }
 
 /// The training thread's state.
@@ -62,7 +66,10 @@ pub(crate) struct Trainer {
     /// The last generation's connections, kept until the next is entered: closing them earlier would look like a
     /// death to peers that don't know yet.
     pub(crate) last_mesh: Option<Mesh>,
+    /// The last generation, if it ended without an agreement.
+    pub(crate) broken: Option<Assignment>,
     pub(crate) pace: Pace,
+    pub(crate) disputes: Disputes,
 }
 
 /// What is measured of the rounds.
@@ -78,17 +85,25 @@ pub(crate) struct Pace {
     pub(crate) unreported: Option<(u64, Option<Duration>)>,
     /// Smoothed samples a second, of the whole group.
     pub(crate) samples_per_s: f64,
+    /// Of the logical shards that this worker computes in training steps.
+    pub(crate) shard_time: ShardTime,
     /// When the state was last digested, and how long that took.
     pub(crate) digested: Option<(Instant, Duration)>,
 }
 
 impl Trainer {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let train = Buffers::new(parts.engine.train_len());
-        let evaluate = Buffers::new(parts.engine.eval_len());
+    /// # Errors
+    /// When there is no memory for a round's vectors.
+    pub(crate) fn new(parts: Parts) -> Result<Self, Failure> {
+        let buffers = |length| {
+            let made = Buffers::new(length, parts.numerics).context("make a round's vectors");
+            made.map_err(|e| Failure::of_worker(&e))
+        };
+        let train = buffers(parts.engine.train_len())?;
+        let evaluate = buffers(parts.engine.eval_len())?;
         let first_digest = state_digest(parts.engine.tensors(), parts.engine.state(), 0);
         let saving = Saving::new(parts.every, 0, Duration::ZERO);
-        Self {
+        Ok(Self {
             parts,
             began: Instant::now(),
             first_digest,
@@ -102,8 +117,10 @@ impl Trainer {
             donor: Donor::default(),
             following: None,
             last_mesh: None,
+            broken: None,
             pace: Pace::default(),
-        }
+            disputes: Disputes::default(),
+        })
     }
 
     /// Trains until there is nothing left to do for this worker.
@@ -130,8 +147,9 @@ impl Trainer {
             if let Some(assignment) = self.parts.control.enter_newest() {
                 return Ok(Next::Enter(assignment));
             }
-            if let Some(donor) = self.parts.control.take_join() {
-                self.follow(donor);
+            if let Some((donors, rollbacks)) = self.parts.control.take_join() {
+                self.roll_back(rollbacks);
+                self.follow(donors);
             }
             let again = self.advance_following()?;
             if again == Some(Duration::ZERO) {
@@ -166,10 +184,11 @@ impl Trainer {
     /// Takes a place in the sequence of rounds, with the state for it in the engine.
     pub(crate) fn stand_at(&mut self, round: Round) {
         self.position = Some(round);
-        let step = round.step;
+        let (step, skipped_steps) = (round.step, self.parts.engine.skipped());
         self.parts.control.progress(|p: &mut Heartbeat| {
             p.has_state = true;
             p.step = step;
+            p.skipped_steps = skipped_steps;
         });
     }
 
@@ -178,10 +197,20 @@ impl Trainer {
         match round.phase {
             Phase::Train => {
                 let stats = self.parts.engine.apply(round.step, self.train.sum())?;
-                self.loss = Some(f64::from(stats.loss));
+                match stats.skipped {
+                    None => self.loss = Some(f64::from(stats.loss)),
+                    Some(what) => tracing::warn!(step = round.step, "skipped: {what} is not finite"),
+                }
             }
             Phase::Evaluate => {
-                let evaluation = self.parts.engine.evaluation(self.evaluate.sum())?;
+                let engine = &self.parts.engine;
+                let evaluation = match engine.evaluation(self.evaluate.sum()) {
+                    Err(error @ EngineError::EvaluationNotFinite { .. }) if engine.skips_nonfinite() => {
+                        tracing::warn!(step = round.step, "skipped: {error}");
+                        None
+                    }
+                    other => other?,
+                };
                 self.evaluation = evaluation.map(|e| trainctl_proto::v1::Evaluated {
                     step: round.step,
                     loss: e.loss,
@@ -207,6 +236,11 @@ impl Trainer {
     /// Enters the running group's place in time: from now on pauses are counted to this generation.
     pub(crate) fn entered(&mut self, generation: u64) {
         self.pace.unreported = Some((generation, None));
-        self.parts.control.progress(|p| p.generation = generation);
+        self.pace.shard_time.begin();
+        self.parts.control.progress(|p| {
+            p.generation = generation;
+            // The last generation's figure says nothing of this one.
+            p.shard_seconds = 0.0;
+        });
     }
 }

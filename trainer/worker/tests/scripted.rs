@@ -98,6 +98,7 @@ impl Script {
             heartbeat_ms: 50,
             orphan_s: 60,
             expect_fingerprint: String::new(),
+            ..Welcome::default()
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -149,7 +150,13 @@ impl Script {
     async fn assign(&self, generation: u64, immediate: bool, names: &[&str], tell: &[&str]) {
         let members = self.members(names);
         for name in tell {
-            let assign = Assign { generation, immediate, members: members.clone(), reason: "scripted".to_owned() };
+            let assign = Assign {
+                generation,
+                immediate,
+                members: members.clone(),
+                reason: "scripted".to_owned(),
+                ..Assign::default()
+            };
             self.send(name, ToWorker::Assign(assign)).await;
         }
     }
@@ -260,7 +267,7 @@ async fn a_planned_departure_and_a_join_repeat_nothing() {
     script.assign(2, false, &["w1", "w3"], &["w1", "w2", "w3"]).await;
     script.left("w2").await;
     let donor = script.members(&["w1", "w3"]).remove(0);
-    script.send("w4", ToWorker::Join(Join { donor: Some(donor) })).await;
+    script.send("w4", ToWorker::Join(Join { donor: Some(donor), ..Join::default() })).await;
     let ready = |worker: &str, body: &Body| match body {
         Body::Ready(r) if worker == "w4" => Some(r.step),
         _ => None,
@@ -334,7 +341,7 @@ async fn a_joiner_whose_donor_dies_goes_on_with_what_it_has() {
     script.assign(1, true, &["w1"], &["w1"]).await;
     script.hear_step(5).await;
     let donor = script.members(&["w1"]).remove(0);
-    script.send("w2", ToWorker::Join(Join { donor: Some(donor) })).await;
+    script.send("w2", ToWorker::Join(Join { donor: Some(donor), ..Join::default() })).await;
     let ready = |worker: &str, body: &Body| (worker == "w2" && matches!(body, Body::Ready(_))).then_some(());
     script.hear("w2 keeps up", ready).await;
     let dead = script.children.lock().unwrap().remove("w1").unwrap();
@@ -358,7 +365,7 @@ async fn a_member_that_is_told_to_join_keeps_its_state() {
     script.assign(1, true, &["w1", "w2"], &["w1", "w2"]).await;
     script.hear_step(5).await;
     let donor = script.members(&["w1"]).remove(0);
-    script.send("w2", ToWorker::Join(Join { donor: Some(donor) })).await;
+    script.send("w2", ToWorker::Join(Join { donor: Some(donor), ..Join::default() })).await;
     let dead = script.children.lock().unwrap().remove("w1").unwrap();
     script.exit(dead).await;
     script.lost_its_donor("w2").await;

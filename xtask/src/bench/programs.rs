@@ -4,27 +4,49 @@
 use super::Bench;
 use crate::{setup, workspace};
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Command;
 
 /// A step of one worker against a bare loop of the same model.
-pub(crate) fn engine(bench: &mut Bench<'_>) -> Result<()> {
+pub(crate) fn engine(bench: &mut Bench) -> Result<()> {
     pass_on(bench, &["bench", "--quiet", "-p", "trainer-engine", "--bench", "step", "--"])
 }
 
 /// What a checkpoint of a 100 MB state costs.
-pub(crate) fn checkpoint(bench: &mut Bench<'_>) -> Result<()> {
+pub(crate) fn checkpoint(bench: &mut Bench) -> Result<()> {
     pass_on(bench, &["run", "--quiet", "--release", "-p", "trainctl-checkpoint", "--example", "save_stall", "--"])
 }
 
-fn pass_on(bench: &mut Bench<'_>, args: &[&str]) -> Result<()> {
+fn pass_on(bench: &mut Bench, args: &[&str]) -> Result<()> {
     let libtorch = setup::run()?;
     let mut command = workspace::cargo();
     command.args(args).args(["--output", "json"]);
-    let output = libtorch.apply(&mut command).output().context("start cargo")?;
-    if !output.status.success() {
-        bail!("`{}` failed:\n{}", workspace::shown(&command), String::from_utf8_lossy(&output.stderr).trim_end());
-    }
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
+    for line in output(libtorch.apply(&mut command))?.lines() {
         bench.tell(serde_json::from_str(line).with_context(|| format!("read the figure {line}"))?)?;
     }
     Ok(())
+}
+
+/// Builds a bench of a package that needs no libtorch, and says where it is: for those that are started often, in turn
+/// with others.
+pub(super) fn build_bench(package: &str, name: &str) -> Result<PathBuf> {
+    let mut command = workspace::cargo();
+    command.args(["bench", "--no-run", "--message-format", "json", "-p", package, "--bench", name]);
+    let messages = output(&mut command)?;
+    let built = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
+        let is_it = message["target"]["name"] == name && message["executable"].is_string();
+        is_it.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+    });
+    built.with_context(|| format!("find the program of `{}`", workspace::shown(&command)))
+}
+
+/// What it printed. An error with what it said when it fails.
+pub(super) fn output(command: &mut Command) -> Result<String> {
+    let shown = workspace::shown(command);
+    let output = command.output().with_context(|| format!("start `{shown}`"))?;
+    if !output.status.success() {
+        bail!("`{shown}` failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("read what `{shown}` printed"))
 }

@@ -1,18 +1,21 @@
-//! How long training stands still when one of two workers goes: killed outright, and evicted with notice. Real
-//! processes, from outside, as a cloud would do it.
+//! How long training stands still when one of two workers goes, killed outright or evicted with notice, and when one
+//! joins another. Real processes, from outside, as a cloud would do it.
 
-use super::figure::Figure;
-use super::{Bench, peers};
-use crate::cluster::{Cluster, Programs, Status, Watch, kill_outright};
+use super::Bench;
+use super::figure::{Better, Figure};
+use super::peers::recovery::Peer;
+use crate::cluster::{Cluster, Programs, Status, Watch, Worker, kill_outright};
 use anyhow::{Context, Result, bail, ensure};
 use std::time::{Duration, Instant};
 
-const RUNS: usize = 5;
 const STEPS_BEFORE: u64 = 100;
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// A notice costs no step; what remains is one rendezvous.
-const PAUSE_WITH_NOTICE_MS_MAX: f64 = 200.0;
-const PAUSE_AFTER_KILL_MS_MAX: f64 = 500.0;
+/// A notice costs no step, nor does a joiner; what remains is one rendezvous.
+const WITH_NOTICE_MS_MAX: f64 = 100.0;
+const FOR_A_JOIN_MS_MAX: f64 = 100.0;
+const AFTER_KILL_MS_MAX: f64 = 300.0;
+
+const POOL: &str = "local-spot";
 
 /// The taken worker's place stays empty, so that the pause measured is this one and no joiner's.
 const POOLS: &str = r#"
@@ -34,71 +37,95 @@ struct Pause {
     steps_repeated: u64,
 }
 
-#[derive(Clone, Copy)]
-enum Taking {
+/// What happens to the group.
+#[derive(Clone, Copy, PartialEq)]
+enum Change {
+    /// One of two is killed outright.
     Killed,
+    /// One of two leaves.
     WithNotice,
+    /// A second comes to the first.
+    Joined,
 }
 
-/// Both ways of losing a worker, and the peers' where asked for.
-pub(crate) fn run(bench: &mut Bench<'_>) -> Result<()> {
+/// All changes of ours, and the peers' recovery where asked for, in turns.
+pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     let programs = Programs::build(true)?;
-
-    let killed = measure(&programs, Taking::Killed)?;
-    let told = figure("pause_after_kill", &killed, |pause| pause.told_ms, Some(PAUSE_AFTER_KILL_MS_MAX));
-    let seen = figure("pause_after_kill_seen_by_watch", &killed, |pause| pause.seen_ms, None);
-    bench.tell(told.clone())?;
-    bench.tell(seen.clone())?;
-
-    let noticed = measure(&programs, Taking::WithNotice)?;
-    bench.tell(figure("pause_with_notice", &noticed, |pause| pause.told_ms, Some(PAUSE_WITH_NOTICE_MS_MAX)))?;
-    let repeated: Vec<f64> = noticed.iter().map(|pause| pause.steps_repeated as f64).collect();
-    bench.tell(Figure::less_is_better("steps_repeated_with_notice", "steps", &repeated, Some(0.0)))?;
-
-    if let Some(python) = bench.peers {
-        for (name, pauses) in peers::recovery(python)? {
-            bench.tell(told.against(name, &pauses))?;
-            bench.tell(seen.against(name, &pauses))?;
+    let peers = match &bench.peers {
+        Some(python) => Peer::all(python)?,
+        None => Vec::new(),
+    };
+    let [mut killed, mut noticed, mut joined] = [const { Vec::new() }; 3];
+    let mut theirs = vec![Vec::new(); peers.len()];
+    for _ in 0..bench.runs {
+        killed.push(one(&programs, Change::Killed)?);
+        noticed.push(one(&programs, Change::WithNotice)?);
+        joined.push(one(&programs, Change::Joined)?);
+        for (peer, pauses) in peers.iter().zip(&mut theirs) {
+            let python = bench.peers.as_ref().context("have a Python")?;
+            pauses.push(peer.pause(python)?);
         }
+    }
+
+    let told = |pauses: &[Pause]| pauses.iter().map(|pause| pause.told_ms).collect::<Vec<_>>();
+    let seen = |pauses: &[Pause]| pauses.iter().map(|pause| pause.seen_ms).collect::<Vec<_>>();
+    let repeated: Vec<f64> = noticed.iter().map(|pause| pause.steps_repeated as f64).collect();
+    let figure = |name, runs: &[f64]| Figure::new(name, "ms", Better::Less, runs);
+    let (killed_ms, seen_ms) = (told(&killed), seen(&killed));
+    let figures = [
+        figure("pause_after_kill", &killed_ms).within(AFTER_KILL_MS_MAX),
+        figure("pause_after_kill_seen_by_watch", &seen_ms),
+        figure("pause_with_notice", &told(&noticed)).within(WITH_NOTICE_MS_MAX),
+        Figure::new("steps_repeated_with_notice", "steps", Better::Less, &repeated).within(0.0),
+        figure("pause_for_a_join", &told(&joined)).within(FOR_A_JOIN_MS_MAX),
+    ];
+    for figure in figures {
+        bench.tell(figure)?;
+    }
+    for (peer, pauses) in peers.iter().zip(&theirs) {
+        bench.tell(figure("pause_after_kill", &killed_ms).against(peer.name, &killed_ms, pauses).ratio_within(1.0))?;
+        bench.tell(figure("pause_after_kill_seen_by_watch", &seen_ms).against(peer.name, &seen_ms, pauses))?;
     }
     Ok(())
 }
 
-fn figure(name: &str, pauses: &[Pause], of: fn(&Pause) -> f64, target: Option<f64>) -> Figure {
-    let runs: Vec<f64> = pauses.iter().map(of).collect();
-    Figure::less_is_better(name, "ms", &runs, target)
-}
-
-fn measure(programs: &Programs, taking: Taking) -> Result<Vec<Pause>> {
-    (0..RUNS).map(|_| one(programs, taking)).collect()
-}
-
 /// A fresh coordinator for each run: `longest_pause_ms` is over a job's life.
-fn one(programs: &Programs, taking: Taking) -> Result<Pause> {
+fn one(programs: &Programs, change: Change) -> Result<Pause> {
     let cluster = Cluster::start(programs, POOLS)?;
     let job = "recovery";
-    cluster.submit(&["name=recovery", "resources.workers.max=2", "train.steps=1000000"])?;
+    let before = if change == Change::Joined { 1 } else { 2 };
+    if change == Change::Joined {
+        cluster.ask::<serde_json::Value>(&["pool", "set", POOL, "--capacity", "1"])?;
+    }
+    cluster.submit("jobs/digits.toml", &["name=recovery", "resources.workers.max=2", "train.steps=1000000"])?;
     let mut watch = cluster.watch(job)?;
-    until(&mut watch, "two workers train", |status| status.world_size == 2 && status.step >= STEPS_BEFORE)?;
-    let mut workers = cluster.workers()?.into_iter().filter(|worker| worker.state == "training");
-    let victim = workers.nth(1).context("find the second worker")?;
+    until(&mut watch, "the workers train", |status| status.world_size == before && status.step >= STEPS_BEFORE)?;
 
-    let taken = Instant::now();
-    match taking {
-        Taking::Killed => kill_outright(&victim)?,
-        Taking::WithNotice => {
+    let victim = (change != Change::Joined).then(|| second(&cluster)).transpose()?;
+    let changed = Instant::now();
+    match (change, &victim) {
+        (Change::Killed, Some(victim)) => kill_outright(victim)?,
+        (Change::WithNotice, Some(victim)) => {
             cluster.ask::<serde_json::Value>(&["worker", "evict", &victim.worker, "--notice", "5"])?;
         }
+        _ => {
+            cluster.ask::<serde_json::Value>(&["pool", "set", POOL, "--capacity", "2"])?;
+        }
     }
-    let (_, alone) = until(&mut watch, "the other goes on alone", |status| status.world_size == 1)?;
-    let (went_on_at, _) = until(&mut watch, "a newer step", |status| status.step > alone.step)?;
+    let (_, status) = until(&mut watch, "the group changes", |status| status.world_size == 3 - before)?;
+    let (went_on_at, _) = until(&mut watch, "a newer step", |newer| newer.step > status.step)?;
     let (_, status) = until(&mut watch, "the pause is told", |status| status.longest_pause_ms > 0.0)?;
     cluster.ask::<serde_json::Value>(&["cancel", job])?;
     Ok(Pause {
         told_ms: status.longest_pause_ms,
-        seen_ms: (went_on_at - taken).as_secs_f64() * 1e3,
+        seen_ms: (went_on_at - changed).as_secs_f64() * 1e3,
         steps_repeated: status.steps_repeated,
     })
+}
+
+fn second(cluster: &Cluster) -> Result<Worker> {
+    let mut workers = cluster.workers()?.into_iter().filter(|worker| worker.state == "training");
+    workers.nth(1).context("find the second worker")
 }
 
 /// The first status that fits. The job must not end before.

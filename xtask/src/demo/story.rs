@@ -112,7 +112,7 @@ fn follow(
         format!("resources.workers.max={workers}"),
         format!("resources.pools=[\"{POOL}\"]"),
     ];
-    cluster.submit(&settings.each_ref().map(String::as_str))?;
+    cluster.submit("jobs/digits.toml", &settings.each_ref().map(String::as_str))?;
 
     let mut watch = cluster.watch(name)?;
     let mut world_sizes: Vec<u32> = Vec::new();

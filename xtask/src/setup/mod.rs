@@ -1,13 +1,18 @@
-//! `cargo xtask setup`: libtorch's CPU part, pinned, in the user's cache, and linked to from the checkout.
+//! `cargo xtask setup`: libtorch's CPU part, pinned, in the user's cache, and linked to from the checkout. What
+//! only tests need, NCCL and the servers that stand for clouds, comes the same way with `cargo xtask setup --tests` and
+//! `cargo xtask test`.
 //!
 //! Decides whether there is anything to do. [`wheels`] fetches, [`layout`] lays out, [`pins`] says what.
 
+mod dvc;
 mod layout;
 mod pins;
 mod wheels;
 
+use self::pins::Pack;
 use crate::{screen, workspace};
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
@@ -35,11 +40,22 @@ impl Libtorch {
     }
 }
 
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Bring also what only tests need: NCCL, dvc and the servers that stand for clouds (0.6 GB)
+    #[arg(long)]
+    tests: bool,
+}
+
 /// Sets up and says where libtorch is.
-pub(crate) fn announce() -> Result<()> {
-    match run()? {
+pub(crate) fn announce(options: &Options) -> Result<()> {
+    let libtorch = run()?;
+    if options.tests {
+        for_tests()?;
+    }
+    match libtorch {
         Libtorch::Given(folder) => screen::say(&format!("libtorch: {} (from LIBTORCH)", folder.display())),
-        Libtorch::Pinned(folder) => screen::say(&format!("libtorch {}: {}", pins::VERSION, folder.display())),
+        Libtorch::Pinned(folder) => screen::say(&format!("libtorch {}: {}", pins::LIBTORCH.version, folder.display())),
     }
     Ok(())
 }
@@ -57,19 +73,34 @@ pub(crate) fn run() -> Result<Libtorch> {
         bail!(
             "no libtorch is pinned for this platform, only for Linux on x86_64\n\
              hint: set LIBTORCH to the folder of a libtorch {} for it (the folder that holds `include` and `lib`)",
-            pins::VERSION
+            pins::LIBTORCH.version
         );
     }
-    let folder = workspace::cache_folder()?.join("libtorch").join(pins::VERSION);
-    if !layout::is_whole(&folder) {
-        fetch_into(&folder)?;
+    Ok(Libtorch::Pinned(bring(&pins::LIBTORCH)?))
+}
+
+/// Brings what only tests need, where there is one for this platform.
+pub(crate) fn for_tests() -> Result<()> {
+    if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        for pack in [&pins::NCCL, &pins::SEAWEEDFS, &pins::FAKE_GCS_SERVER] {
+            bring(pack)?;
+        }
     }
-    point(&link, &folder)?;
-    Ok(Libtorch::Pinned(folder))
+    dvc::bring()
+}
+
+/// Has the pack in the cache and a link to it in the checkout; where it is.
+fn bring(pack: &Pack) -> Result<PathBuf> {
+    let folder = workspace::cache_folder()?.join(pack.name).join(pack.version);
+    if !layout::is_whole(pack, &folder) {
+        fetch_into(pack, &folder)?;
+    }
+    point(&workspace::root().join(format!(".{}", pack.name)), &folder)?;
+    Ok(folder)
 }
 
 /// Fetches, unpacks and moves into place, one process at a time.
-fn fetch_into(folder: &Path) -> Result<()> {
+fn fetch_into(pack: &Pack, folder: &Path) -> Result<()> {
     let wheels_folder = workspace::cache_folder()?.join("wheels");
     fs::create_dir_all(&wheels_folder).with_context(|| format!("make folder {}", wheels_folder.display()))?;
     let lock_path = wheels_folder.join("lock");
@@ -78,15 +109,16 @@ fn fetch_into(folder: &Path) -> Result<()> {
         screen::note("waiting for another set-up to finish");
         lock.lock().with_context(|| format!("lock {}", lock_path.display()))?;
     }
-    if layout::is_whole(folder) {
+    if layout::is_whole(pack, folder) {
         return Ok(());
     }
-    screen::note(&format!("libtorch {} for CPU comes once, into {}", pins::VERSION, folder.display()));
-    for wheel in pins::WHEELS {
+    let Pack { name, version, remark, .. } = pack;
+    screen::note(&format!("{name} {version}{remark} comes once, into {}", folder.display()));
+    for wheel in pack.wheels {
         wheels::fetch(wheel, &wheels_folder)?;
     }
-    layout::lay_out(&wheels_folder, folder)?;
-    for wheel in pins::WHEELS {
+    layout::lay_out(pack, &wheels_folder, folder)?;
+    for wheel in pack.wheels {
         let path = wheels_folder.join(wheel.filename);
         fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
     }
@@ -145,7 +177,7 @@ fn point(link: &Path, folder: &Path) -> Result<()> {
     if link.is_dir() && !link.is_symlink() {
         bail!("{} is a folder, expected a link or nothing\nhint: move it away, or set LIBTORCH to it", link.display());
     }
-    let fresh = link.with_file_name(format!(".libtorch.{}", std::process::id()));
+    let fresh = link.with_extension(std::process::id().to_string());
     std::os::unix::fs::symlink(folder, &fresh).with_context(|| format!("create link {}", fresh.display()))?;
     fs::rename(&fresh, link).with_context(|| format!("rename {} to {}", fresh.display(), link.display()))
 }

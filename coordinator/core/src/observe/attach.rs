@@ -115,12 +115,12 @@ fn tell(
                 immediate,
                 members: group.members.clone(),
                 reason: group.reason.clone(),
+                rollback: entry.corruptions.last().cloned(),
             });
         }
-        (Standing::Joining { donor }, Some(group)) => {
-            let donor = group.members.iter().find(|member| member.worker == *donor);
-            if let Some(donor) = donor {
-                send(ToWorker::Join { donor: donor.clone() });
+        (Standing::Joining { donor }, Some(_)) => {
+            if let Some(message) = state.joining(job, donor) {
+                send(message);
             }
         }
         (Standing::Ready { .. }, _) if step.is_none() => state.stand(worker, Standing::Waiting),

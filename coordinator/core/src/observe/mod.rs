@@ -2,6 +2,7 @@
 //! a fact is planned afterwards; only an answer that the sender waits for is given here.
 
 mod attach;
+mod corruption;
 mod providers;
 mod requests;
 mod workers;
@@ -54,6 +55,13 @@ pub(crate) fn observe(state: &mut State, now: Timestamp, event: Event, out: &mut
         }
         Event::Evaluated { worker, evaluation } => workers::evaluated(state, &worker, evaluation),
         Event::CheckpointCommitted { worker, checkpoint } => workers::checkpoint(state, &worker, checkpoint),
+        Event::StatesDiffer { worker, generation, differing } => {
+            corruption::corrupt(state, now, &worker, generation, differing)
+        }
+        Event::StatesAgree { worker, generation, step, subject, digest } => {
+            corruption::settled(state, now, &worker, generation, (step, subject), &digest)
+        }
+        Event::SaveFailed { worker, step, reason } => corruption::save_failed(state, now, &worker, step, reason),
         Event::WorkerLeft { worker, generation, step } => workers::left(state, now, &worker, generation, step),
         Event::WorkerFinished { worker, step, loss, evaluation, state_digest } => {
             let end = workers::End { step, loss, evaluation, state_digest };

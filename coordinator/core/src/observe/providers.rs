@@ -6,7 +6,7 @@ use crate::event::{DownCause, LaunchError};
 use crate::ids::{InstanceId, Timestamp};
 use crate::numerics;
 use crate::rejection::Rejection;
-use crate::state::{Departure, Doom, Gone, InstanceState, Standing, State};
+use crate::state::{Departure, Doom, Gone, InstanceState, LossCause, Standing, State};
 use std::collections::BTreeMap;
 
 pub(super) fn up(
@@ -70,7 +70,8 @@ fn count_taken(state: &mut State, gone: &Gone) {
 
 /// Neither taken nor sent home: it died, whoever noticed first.
 fn died_by_itself(state: &State, gone: &Gone) -> bool {
-    let planned = gone.worker.is_done() || gone.worker.departure.is_some() || gone.instance.taken;
+    let quarantined = matches!(gone.worker.standing, Standing::Lost { cause: LossCause::Corrupt { .. } });
+    let planned = gone.worker.is_done() || gone.worker.departure.is_some() || gone.instance.taken || quarantined;
     let left = matches!(gone.worker.standing, Standing::Leaving { .. }) && gone.cause == DownCause::Exited(0);
     let job_over = state.job(&gone.worker.job).is_none_or(|job| job.ended().is_some() || job.wish.is_some());
     let died = match gone.cause {

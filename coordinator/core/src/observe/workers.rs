@@ -20,7 +20,7 @@ pub(super) struct End {
     pub(super) state_digest: String,
 }
 
-fn known<'s>(state: &'s State, worker: &WorkerId) -> Result<&'s Worker, Rejection> {
+pub(super) fn known<'s>(state: &'s State, worker: &WorkerId) -> Result<&'s Worker, Rejection> {
     let entry = state.worker(worker).ok_or_else(|| Rejection::UnknownWorker(worker.clone()))?;
     match entry.hello {
         Some(_) => Ok(entry),
@@ -28,18 +28,18 @@ fn known<'s>(state: &'s State, worker: &WorkerId) -> Result<&'s Worker, Rejectio
     }
 }
 
-fn stale(state: &mut State, job: &JobId, worker: &WorkerId, message: &'static str) -> Result<(), Rejection> {
+pub(super) fn stale(state: &mut State, job: &JobId, worker: &WorkerId, message: &'static str) -> Result<(), Rejection> {
     state.count_stale(job);
     Err(Rejection::Stale { worker: worker.clone(), message })
 }
 
 /// How a generation that a worker names relates to those that may still be at work.
-enum Timeliness {
+pub(super) enum Timeliness {
     Over,
     Live,
 }
 
-fn timeliness(state: &State, worker: &Worker, generation: Generation) -> Result<Timeliness, Rejection> {
+pub(super) fn timeliness(state: &State, worker: &Worker, generation: Generation) -> Result<Timeliness, Rejection> {
     let (job, _) = state.job_of(&worker.job);
     if generation > job.generation {
         let (worker, newest) = (worker.id.clone(), job.generation);
@@ -79,6 +79,9 @@ pub(super) fn heartbeat(
     let trains = group.is_some_and(|group| {
         !group.effective && group.generation == progress.generation && !group.followers.contains(worker)
     });
+    if let Some(said) = progress.shard_time {
+        state.timed(now, worker, progress.generation, said);
+    }
     if trains && advanced {
         state.took_effect(&job, progress.generation);
     }
@@ -156,6 +159,8 @@ pub(super) fn resumed(
         if first {
             state.fell_back_to(&job, said.step);
         }
+        // A heartbeat may have shown before that it trains.
+        state.went_back_to(&job, said.step.saturating_sub(1));
     }
     state.count_change(&job, generation, said.pause_ms, repeated);
     state.took_effect(&job, generation);
@@ -231,6 +236,8 @@ pub(super) fn finished(state: &mut State, now: Timestamp, worker: &WorkerId, end
         loss: end.loss,
         samples_per_s: f64::NAN,
         state_digest: None,
+        shard_time: None,
+        skipped_steps: 0,
     };
     state.progress(now, &job, &progress);
     state.finished(now, &job, worker, Finish { step: end.step, digest: end.state_digest });

@@ -71,9 +71,8 @@ impl<'s> Market<'s> {
 
     /// Pools of the job that exist and are not given up on, in its order of preference.
     fn pools_of(&self, job: &Job, submission: &Submission) -> Vec<PoolName> {
-        let limit = self.state.settings.refusal_limit;
-        let refused = |pool: &PoolName| job.refusals.get(pool).is_some_and(|count| *count >= limit);
-        submission.pools().filter(|pool| self.free.contains_key(pool) && !refused(pool)).collect()
+        let given_up = |pool: &PoolName| job.given_up(pool, &self.state.settings);
+        submission.pools().filter(|pool| self.free.contains_key(pool) && !given_up(pool)).collect()
     }
 
     /// The job's workers that count, in one pool or in all.

@@ -1,5 +1,6 @@
 //! Who trains together: for each job the next change of its group, or its end.
 
+use super::balance::rebalance;
 use super::{Choice, Outcome};
 use crate::decision::DrainCause;
 use crate::ids::{Timestamp, WorkerId};
@@ -73,7 +74,7 @@ impl<'s> View<'s> {
             Some(Wish::Suspend) => return Some(self.end(Outcome::Suspended)),
             None => {}
         }
-        if let Some(doom) = self.no_matching_numerics() {
+        if let Some(doom) = self.no_trusted_pool().or_else(|| self.no_matching_numerics()) {
             return Some(self.end(Outcome::Failed(doom)));
         }
         let holders = self.ready();
@@ -109,6 +110,15 @@ impl<'s> View<'s> {
         Choice::FormGroup { job: self.job.id.clone(), workers, missing, waited_ms: self.waited_ms(), held }
     }
 
+    /// Too few workers are left to start, and every pool is given up on, one at least for wrong states.
+    fn no_trusted_pool(&self) -> Option<Doom> {
+        let settings = &self.state.settings;
+        let too_few = self.workers(Worker::counts).len() < self.submission.workers_min() as usize;
+        let distrusted = self.submission.pools().any(|pool| self.job.distrusts(&pool, settings));
+        let given_up = self.submission.pools().all(|pool| self.job.given_up(&pool, settings));
+        (too_few && distrusted && given_up).then_some(Doom::NoTrustedPool)
+    }
+
     /// Every pool of the job was given up on and too few are left to start.
     fn no_matching_numerics(&self) -> Option<Doom> {
         let numerics = self.job.numerics.as_ref()?;
@@ -136,7 +146,10 @@ impl<'s> View<'s> {
         if !self.job.finishes.is_empty() {
             return None;
         }
-        self.drain(group, settled).or_else(|| self.take_in(group, settled)).or_else(|| self.join(group))
+        self.drain(group, settled)
+            .or_else(|| self.take_in(group, settled))
+            .or_else(|| self.join(group))
+            .or_else(|| rebalance(self.state, self.now, self.job, self.submission, group))
     }
 
     /// Every member that is left has finished: the final checkpoint is committed.
@@ -148,7 +161,8 @@ impl<'s> View<'s> {
             return None;
         }
         let digests: BTreeSet<&str> = finishes.values().map(|finish| finish.digest.as_str()).collect();
-        if digests.len() > 1 && self.submission.exact() {
+        // With `fast` numerics too: all apply the same sums, in the same arithmetic.
+        if digests.len() > 1 {
             let digest = |(worker, finish): (&WorkerId, &Finish)| (worker.clone(), finish.digest.clone());
             let digests: BTreeMap<WorkerId, String> = finishes.iter().map(digest).collect();
             return Some(self.end(Outcome::Failed(Doom::UnequalDigests { digests })));

@@ -3,6 +3,7 @@
 //! is left to choose. Planning twice without applying gives the same plan, planning after applying gives an empty
 //! one, so a lost reminder does no harm and a restart needs no replay.
 
+mod balance;
 mod capacity;
 mod groups;
 mod leave;
@@ -12,7 +13,9 @@ pub(crate) use timers::next_deadline;
 
 use crate::decision::{DismissCause, DrainCause};
 use crate::ids::{InstanceId, JobId, PoolName, Timestamp, WorkerId};
+use crate::shares::ShardMove;
 use crate::state::{Doom, LossCause, Numerics, Shortage, State, StopPurpose};
+use std::collections::BTreeMap;
 
 /// Choices that don't depend on each other, in the order in which to apply them.
 #[derive(Debug, Default, PartialEq)]
@@ -33,6 +36,16 @@ pub(crate) enum Choice {
     Regroup { job: JobId, workers: Vec<WorkerId>, lost: Vec<WorkerId>, why: String },
     /// Switch to these at a step boundary.
     Change { job: JobId, workers: Vec<WorkerId>, leaving: Vec<(WorkerId, DrainCause)>, added: Vec<WorkerId> },
+    /// The same members with other counts of shards, at a step boundary.
+    MoveShards {
+        job: JobId,
+        workers: Vec<WorkerId>,
+        counts: Vec<u32>,
+        moves: Vec<ShardMove>,
+        seconds: BTreeMap<WorkerId, f64>,
+        before: f64,
+        after: f64,
+    },
     /// Everybody saves and leaves.
     Stop { job: JobId, purpose: StopPurpose },
     /// Nobody holds the state any more.

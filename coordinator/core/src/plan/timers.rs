@@ -69,10 +69,14 @@ pub(crate) fn next_deadline(state: &State, now: Timestamp) -> Option<Timestamp> 
         JobState::Running { group } if !group.effective => Some(group.assigned.plus_ms(settings.settle_ms)),
         _ => None,
     });
+    let rests = state.jobs().filter_map(|job| match &job.state {
+        JobState::Running { .. } => Some(job.moved?.plus_ms(settings.move_rest_ms)),
+        _ => None,
+    });
     let ends = state.instances().filter_map(|instance| match instance.state {
         InstanceState::Terminating { again } => Some(again),
         _ => None,
     });
     let pools = state.pools().filter_map(|pool| Some(pool.backoff?.until));
-    losses.chain(batches).chain(groups).chain(ends).chain(pools).filter(|at| *at > now).min()
+    losses.chain(batches).chain(groups).chain(rests).chain(ends).chain(pools).filter(|at| *at > now).min()
 }

@@ -14,6 +14,9 @@ pub(crate) struct Group {
     pub(crate) immediate: bool,
     pub(crate) assigned: Timestamp,
     pub(crate) origin: Origin,
+    /// The job's roll-backs before it.
+    #[serde(default)]
+    pub(crate) rollbacks: u64,
     /// Somebody is known to have trained in it.
     pub(crate) effective: bool,
     /// The oldest generation that may still be at work: messages of older ones are stale.

@@ -1,11 +1,13 @@
 //! A job: its state as an enum that carries its data, and what is known of its progress.
 
+use crate::corruption::{Corruption, Differing, SaveFailure};
 use crate::event::{Checkpoint, Evaluation};
 use crate::ids::{Generation, JobId, PoolName, Timestamp, WorkerId};
+use crate::settings::Settings;
 use crate::state::Group;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use trainctl_jobs::{JobSpec, NumericsSpec};
+use trainctl_jobs::{JobSpec, NumericsSpec, ShardsSpec};
 
 /// What was submitted. Never changes, so it is a record of its own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +43,18 @@ pub(crate) struct Job {
     /// Why it waits for capacity, said once for each change.
     pub(crate) shortage: Option<Shortage>,
     pub(crate) checkpoints: Vec<Checkpoint>,
+    /// The newest, by number.
+    #[serde(default)]
+    pub(crate) corruptions: Vec<Corruption>,
+    /// Workers that held a wrong state, for each pool.
+    #[serde(default)]
+    pub(crate) quarantines: BTreeMap<PoolName, u32>,
+    /// The newest, until a checkpoint commits.
+    #[serde(default)]
+    pub(crate) save_failure: Option<SaveFailure>,
+    /// When shards were last moved for speed.
+    #[serde(default)]
+    pub(crate) moved: Option<Timestamp>,
 }
 
 /// Queued -> Provisioning -> Rendezvous -> Running <-> Recovering -> Succeeded | Failed | Cancelled.
@@ -131,6 +145,15 @@ pub enum Doom {
         /// The group's.
         expected: String,
     },
+    /// Workers hold different states again and again.
+    Corruption {
+        /// The newest time.
+        differing: Differing,
+        /// How often steps were repeated because of it, with nothing agreed in between.
+        repetitions: u32,
+    },
+    /// Every pool of the job gave workers that held wrong states.
+    NoTrustedPool,
     /// Members finished with different bits.
     UnequalDigests {
         /// Each worker's digest.
@@ -157,6 +180,9 @@ pub(crate) struct JobProgress {
     pub(crate) evaluation: Option<Evaluation>,
     /// A digest of the state, and the step that it was taken at.
     pub(crate) state_digest: Option<(String, u64)>,
+    /// Most that any worker said.
+    #[serde(default)]
+    pub(crate) skipped_steps: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -172,6 +198,12 @@ pub(crate) struct Counters {
     pub(crate) deaths_in_a_row: u32,
     /// When the last of them was counted.
     pub(crate) last_death: Option<Timestamp>,
+    /// Times that workers held different states.
+    #[serde(default)]
+    pub(crate) rollbacks: u64,
+    /// The same since the last agreement.
+    #[serde(default)]
+    pub(crate) rollbacks_in_a_row: u32,
     /// All that were ever made; numbers their records.
     pub(crate) decisions: u64,
 }
@@ -224,6 +256,10 @@ impl Submission {
     pub(crate) fn exact(&self) -> bool {
         self.spec.train.numerics == NumericsSpec::Exact
     }
+
+    pub(crate) fn by_speed(&self) -> bool {
+        self.spec.resources.shards == ShardsSpec::BySpeed
+    }
 }
 
 impl Job {
@@ -243,6 +279,10 @@ impl Job {
             refusals: BTreeMap::new(),
             shortage: None,
             checkpoints: Vec::new(),
+            corruptions: Vec::new(),
+            quarantines: BTreeMap::new(),
+            save_failure: None,
+            moved: None,
         }
     }
 
@@ -273,6 +313,16 @@ impl Job {
             self.state,
             JobState::Queued | JobState::Provisioning | JobState::Rendezvous { .. } | JobState::Recovering { .. }
         )
+    }
+
+    /// It buys nothing more from this pool: what that gave had other numerics, or wrong states, too often.
+    pub(crate) fn given_up(&self, pool: &PoolName, settings: &Settings) -> bool {
+        self.refusals.get(pool).is_some_and(|count| *count >= settings.refusal_limit) || self.distrusts(pool, settings)
+    }
+
+    /// Too many workers of this pool held wrong states.
+    pub(crate) fn distrusts(&self, pool: &PoolName, settings: &Settings) -> bool {
+        self.quarantines.get(pool).is_some_and(|count| *count >= settings.quarantine_limit)
     }
 
     /// It wants instances: it is neither ended nor about to end, nor suspended.

@@ -1,10 +1,12 @@
 //! All that the scheduler knows. Reading is open to the crate; every change of a state goes through
 //! [`transitions`], which also notes what must be persisted.
 
+mod donors;
 mod group;
 mod instance;
 mod job;
 mod pool;
+mod speed;
 pub(crate) mod transitions;
 mod worker;
 
@@ -13,6 +15,7 @@ pub(crate) use instance::{Instance, InstanceState};
 pub use job::{Doom, Shortage, StopPurpose};
 pub(crate) use job::{Finish, Job, JobState, Numerics, Submission, Wish};
 pub(crate) use pool::{Backoff, Pool};
+pub(crate) use speed::{Measure, Speed};
 pub use worker::LossCause;
 pub(crate) use worker::{Departure, Hello, Link, Standing, Worker};
 

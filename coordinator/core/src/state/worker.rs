@@ -2,6 +2,7 @@
 
 use crate::event::{DownCause, Progress};
 use crate::ids::{InstanceId, JobId, Timestamp, WorkerId};
+use crate::state::Speed;
 use serde::{Deserialize, Serialize};
 
 /// One worker process.
@@ -21,6 +22,9 @@ pub(crate) struct Worker {
     /// Heard since the coordinator started.
     #[serde(skip)]
     pub(crate) progress: Option<Progress>,
+    /// As the scheduler has measured it.
+    #[serde(skip)]
+    pub(crate) speed: Speed,
     /// Why it failed, in its own words.
     pub(crate) failure: Option<String>,
     /// The last lines of its log, when the driver read them.
@@ -103,6 +107,15 @@ pub enum LossCause {
     Failed {
         /// In its words.
         reason: String,
+    },
+    /// It held another state than those who are right.
+    Corrupt {
+        /// Updates applied.
+        step: u64,
+        /// Of what it held.
+        found: String,
+        /// Of what it should have held.
+        expected: String,
     },
     /// It came back without the state that it held.
     StateGone,

@@ -3,8 +3,8 @@
 
 use super::{LAST_STEP, instance, spec, worker};
 use crate::{
-    Action, Core, DownCause, Event, Generation, Holding, JobId, LaunchError, PoolName, PoolSpec, Progress, Settings,
-    Timestamp, ToWorker,
+    Action, Core, Differing, DownCause, Event, Generation, Holding, JobId, LaunchError, PoolName, PoolSpec, Progress,
+    Settings, ShardTime, Subject, Timestamp, ToWorker,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (n.clone(), prop_oneof![9 => Just("a"), 1 => Just("b")], holding, 0u32..20)
             .prop_map(|(n, fingerprint, holding, odd)| attached(n, fingerprint, holding, odd == 0)),
         2 => n.clone().prop_map(|n| Event::WorkerDetached { worker: worker(n) }),
-        6 => (n.clone(), generation.clone(), prop::option::of(0..LAST_STEP)).prop_map(heartbeat),
+        6 => (n.clone(), generation.clone(), prop::option::of(0..LAST_STEP), prop::option::of(0u32..9)).prop_map(heartbeat),
         3 => (n.clone(), generation.clone(), n.clone()).prop_map(|(n, generation, peer)| Event::PeerLost {
             worker: worker(n),
             generation,
@@ -42,7 +42,7 @@ fn event() -> impl Strategy<Value = Event> {
             pause_ms: 1.0,
             steps_repeated: 1,
         }),
-        3 => (n.clone(), generation).prop_map(|(n, generation)| Event::WorkerLeft {
+        3 => (n.clone(), generation.clone()).prop_map(|(n, generation)| Event::WorkerLeft {
             worker: worker(n),
             generation,
             step: 7,
@@ -54,6 +54,20 @@ fn event() -> impl Strategy<Value = Event> {
             evaluation: None,
             state_digest: if equal { "d" } else { "e" }.to_owned(),
         }),
+        2 => (n.clone(), generation.clone(), n.clone(), 0u32..3).prop_map(|(n, generation, odd, votes)| {
+            let digests = (0..votes + 1).map(|vote| (worker(n + vote), "a".to_owned()));
+            let digests = digests.chain([(worker(odd), "b".to_owned())]).collect();
+            let differing = Differing { step: 5, subject: Subject::Model, digests };
+            Event::StatesDiffer { worker: worker(n), generation, differing }
+        }),
+        2 => (n.clone(), generation.clone(), any::<bool>()).prop_map(|(n, generation, first)| Event::StatesAgree {
+            worker: worker(n),
+            generation,
+            step: 5,
+            subject: Subject::Model,
+            digest: if first { "a" } else { "b" }.to_owned(),
+        }),
+        1 => n.clone().prop_map(|n| Event::SaveFailed { worker: worker(n), step: 5, reason: "full".to_owned() }),
         1 => (n.clone(), 0u32..8).prop_map(|(n, odd)| Event::WorkerFailed {
             worker: worker(n),
             job_fails: odd == 0,
@@ -98,8 +112,20 @@ fn attached(n: u32, fingerprint: &str, holding: Option<(u64, Option<u64>)>, odd:
     }
 }
 
-fn heartbeat((n, generation, step): (u32, Generation, Option<u64>)) -> Event {
-    let progress = Progress { generation, step, loss: Some(0.5), samples_per_s: 1.0, state_digest: None };
+fn heartbeat((n, generation, step, slowness): (u32, Generation, Option<u64>, Option<u32>)) -> Event {
+    let shard_time = slowness.map(|slowness| ShardTime {
+        seconds: 0.01 * f64::from(slowness),
+        timed: u64::from(slowness) + step.unwrap_or_default(),
+    });
+    let progress = Progress {
+        generation,
+        step,
+        loss: Some(0.5),
+        samples_per_s: 1.0,
+        state_digest: None,
+        shard_time,
+        skipped_steps: 0,
+    };
     Event::Heartbeat { worker: worker(n), progress }
 }
 

@@ -1,8 +1,10 @@
 //! Stories told to the scheduler event by event. Each takes every action that it expects and nothing may be left;
 //! the invariants are checked after each event.
 
+mod balance;
 mod capacity;
 mod changes;
+mod corruption;
 mod deaths;
 mod ends;
 mod histories;
@@ -173,7 +175,9 @@ impl Story {
             step,
             loss: step.map(|_| 0.5),
             samples_per_s: 100.0,
+            skipped_steps: 0,
             state_digest: None,
+            shard_time: None,
         };
         let _ = self.try_tell(Event::Heartbeat { worker: worker(n), progress });
         self
@@ -262,7 +266,8 @@ fn instance(n: u32) -> InstanceId {
     InstanceId(format!("i{n}"))
 }
 
-/// `launch w1 local`, `kill i1`, `end i1 5000`, `evict i1 0`, `w1 <- assign 2 now w1:0-4 w2:4-8`, `w1 <- join w2`.
+/// `launch w1 local`, `kill i1`, `end i1 5000`, `evict i1 0`, `w1 <- assign 2 now w1:0-4 w2:4-8`, `w1 <- join w2 w3`
+/// (the donor, then who else has the state).
 fn brief(action: &Action) -> String {
     match action {
         Action::Persist(record) => format!("persist {}", record.key),
@@ -278,12 +283,20 @@ fn brief_message(message: &ToWorker) -> String {
     match message {
         ToWorker::Welcome { expect_fingerprint: None, .. } => "welcome".to_owned(),
         ToWorker::Welcome { expect_fingerprint: Some(expected), .. } => format!("welcome {expected}"),
-        ToWorker::Assign { generation, immediate, members, .. } => {
+        ToWorker::Assign { generation, immediate, members, rollback, .. } => {
             let when = if *immediate { "now" } else { "planned" };
+            let when = match rollback {
+                Some(corruption) => format!("{when} after rollback {}", corruption.number),
+                None => when.to_owned(),
+            };
             let member = |m: &crate::Member| format!(" {}:{}-{}", m.worker, m.first_shard, m.end_shard);
             format!("assign {generation} {when}{}", members.iter().map(member).collect::<String>())
         }
-        ToWorker::Join { donor } => format!("join {}", donor.worker),
+        ToWorker::Join { donor, others, .. } => {
+            let others = others.iter().map(|member| member.worker.0.as_str());
+            let donors: Vec<&str> = std::iter::once(donor.worker.0.as_str()).chain(others).collect();
+            format!("join {}", donors.join(" "))
+        }
         ToWorker::Exit { .. } => "exit".to_owned(),
     }
 }

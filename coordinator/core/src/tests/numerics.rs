@@ -108,12 +108,28 @@ fn one_that_matches_starts_the_count_again() {
     assert_eq!(story.worker_state(7), "training");
 }
 
-#[test]
-fn fast_numerics_take_anyone() {
+/// A job with `fast` numerics on two workers whose kernels differ.
+fn fast() -> Story {
     let mut story = Story::new();
     let mut fast = spec("job", (1, 2), &["local"]);
     fast.train.numerics = NumericsSpec::Fast;
     story.pool("local", 2).submit_spec(fast).attach(1).skip();
     story.fingerprint = "b";
     story.attach(2).expect(["w2 <- welcome", "w1 <- assign 1 now w1:0-4 w2:4-8", "w2 <- assign 1 now w1:0-4 w2:4-8"]);
+    story
+}
+
+#[test]
+fn fast_numerics_take_anyone_and_promise_no_bits() {
+    let mut story = fast();
+    assert_eq!((story.job("job").numerics, story.job("job").fingerprint), (NumericsSpec::Fast, None));
+    story.resumed(1, 1, 10).finished(1, "d").finished(2, "d");
+    assert_eq!(story.state("job"), "succeeded");
+}
+
+#[test]
+fn with_fast_numerics_too_all_must_end_with_one_state() {
+    let mut story = fast();
+    story.resumed(1, 1, 10).finished(1, "d").finished(2, "e");
+    assert_eq!(story.state("job"), "failed");
 }

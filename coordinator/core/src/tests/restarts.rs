@@ -164,6 +164,40 @@ fn everything_that_views_show_is_in_the_records() {
 }
 
 #[test]
+fn records_from_before_shards_moved_and_states_were_compared_are_read() {
+    let mut story = Story::running(2);
+    let before = story.job("job");
+    let strip = |store: &mut BTreeMap<String, Vec<u8>>, key: &str, fields: &[&str]| {
+        let mut record: serde_json::Value = serde_json::from_slice(&store[key]).expect("a record");
+        for field in fields {
+            let (parent, name) = field.rsplit_once('/').expect("a path");
+            let parent = record.pointer_mut(parent).and_then(serde_json::Value::as_object_mut).expect("an object");
+            assert!(parent.remove(name).is_some(), "{key} has no {field}");
+        }
+        store.insert(key.to_owned(), record.to_string().into_bytes());
+    };
+    let of_job = [
+        "/corruptions",
+        "/quarantines",
+        "/save_failure",
+        "/moved",
+        "/progress/skipped_steps",
+        "/counters/rollbacks",
+        "/counters/rollbacks_in_a_row",
+        "/state/group/rollbacks",
+    ];
+    strip(&mut story.store, "job/job", &of_job);
+    let of_resources = ["shards", "encryption", "peer_silence"].map(|key| format!("/spec/resources/{key}"));
+    let of_spec: Vec<&str> = of_resources.iter().map(String::as_str).chain(["/spec/train/on_nonfinite"]).collect();
+    strip(&mut story.store, "spec/job", &of_spec);
+
+    story.restart(&[1, 2]).attach_holding(1, Some((1, Some(12)))).attach_holding(2, Some((1, Some(12)))).skip();
+    let after = story.job("job");
+    assert_eq!((after.state, after.shares.len(), after.corruptions), (before.state, 2, before.corruptions));
+    story.heartbeat(1, 1, Some(13)).expect([]);
+}
+
+#[test]
 fn a_damaged_record_is_named() {
     let load = |key: &str, value: &str| {
         let records = BTreeMap::from([(key.to_owned(), value.as_bytes().to_vec())]);

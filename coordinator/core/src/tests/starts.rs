@@ -95,8 +95,8 @@ fn joiners_are_spread_over_the_donors() {
     let mut story = Story::new();
     story.pool("local", 2).submit("job", (1, 4), &["local"]).attach(1).attach(2).resumed(1, 1, 1);
     story.pool("local", 4).skip();
-    story.attach(3).expect(["w3 <- welcome a", "w3 <- join w1"]);
-    story.attach(4).expect(["w4 <- welcome a", "w4 <- join w2"]);
+    story.attach(3).expect(["w3 <- welcome a", "w3 <- join w1 w2"]);
+    story.attach(4).expect(["w4 <- welcome a", "w4 <- join w2 w1"]);
 }
 
 #[test]
@@ -114,4 +114,17 @@ fn a_clock_that_goes_back_stands_still() {
     story.now = Timestamp(5);
     story.tell(Event::Tick).expect([]);
     assert!(story.core.next_deadline().is_some_and(|deadline| deadline > Timestamp(1_000_000)));
+}
+
+#[test]
+fn a_joiner_takes_the_state_from_all_members_that_stay() {
+    let mut story = Story::new();
+    story.pool("local", 5).submit("job", (1, 8), &["local"]);
+    for n in 1..=5 {
+        story.attach(n);
+    }
+    // The one that leaves gives nothing.
+    story.resumed(1, 1, 1).notice(3, 60_000).resumed(1, 2, 2).pool("local", 8).skip();
+    story.attach(6).expect(["w6 <- welcome a", "w6 <- join w1 w2 w4 w5"]);
+    story.attach(7).expect(["w7 <- welcome a", "w7 <- join w2 w4 w5 w1"]);
 }

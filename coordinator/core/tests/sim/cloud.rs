@@ -53,6 +53,7 @@ impl World {
         let (pid, worker, job) = (self.cloud.next_pid, process.worker.clone(), process.job.clone());
         let mut entry = SimWorker::new(worker.clone(), instance.clone(), job, pid);
         entry.fingerprint = self.faults.fingerprint(self.now, &mut self.random);
+        entry.slowness = self.slowness.get(&worker).copied().unwrap_or(1.0);
         self.workers.insert(worker.clone(), entry);
         let report_ms = self.random.range(1, 400);
         let up = Event::InstanceUp { instance: instance.clone(), pid: Some(pid) };

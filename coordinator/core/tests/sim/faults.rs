@@ -22,6 +22,12 @@ pub(crate) enum Fault {
     Drain,
     /// A stream breaks and comes back.
     Detach,
+    /// A worker takes so many times as long as others from now on.
+    Slow { factor: f64 },
+    /// A bit flips in a worker's memory.
+    Flip,
+    /// A worker can't save.
+    FullDisk,
     /// A worker freezes for good.
     Hang,
     /// A worker accuses a living peer.
@@ -68,6 +74,11 @@ impl Faults {
             Fault::EvictAll { notice_ms: 400 },
             Fault::Drain,
             Fault::Detach,
+            Fault::Slow { factor: 8.0 },
+            Fault::Slow { factor: 1.0 },
+            Fault::Flip,
+            Fault::Flip,
+            Fault::FullDisk,
             Fault::Hang,
             Fault::Slander,
             Fault::Stray,
@@ -85,6 +96,7 @@ impl Faults {
             Fault::Evict { notice_ms: 5_000 },
             Fault::EvictAll { notice_ms: 8_000 },
             Fault::Drain,
+            Fault::Slow { factor: 8.0 },
             Fault::Detach,
             Fault::Stray,
             Fault::Drill { notice_ms: 5_000 },
@@ -154,6 +166,23 @@ impl World {
             Fault::Detach => {
                 if let Some(worker) = self.some_worker() {
                     self.detach(&worker);
+                }
+            }
+            Fault::Slow { factor } => {
+                let worker = self.some_worker();
+                if let Some(entry) = worker.and_then(|worker| self.workers.get_mut(&worker)) {
+                    entry.slowness = factor;
+                }
+            }
+            Fault::Flip => {
+                let worker = self.some_worker();
+                if let Some(entry) = worker.and_then(|worker| self.workers.get_mut(&worker)) {
+                    entry.replica.flips = true;
+                }
+            }
+            Fault::FullDisk => {
+                if let Some(worker) = self.some_worker() {
+                    self.tell(Event::SaveFailed { worker, step: 50, reason: "no space left".to_owned() });
                 }
             }
             Fault::Hang => {

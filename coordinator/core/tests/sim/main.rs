@@ -6,8 +6,10 @@ mod cloud;
 mod faults;
 mod mesh;
 mod random;
+mod replicas;
 mod setup;
 mod trace;
+mod uneven;
 mod worker;
 mod world;
 
@@ -75,6 +77,7 @@ fn the_faults_reach_every_kind_of_decision() {
         "back_off",
         "cancel",
         "dismiss",
+        "distrust",
         "drain",
         "drill",
         "fail",
@@ -83,11 +86,15 @@ fn the_faults_reach_every_kind_of_decision() {
         "go_on_without",
         "join",
         "launch",
+        "move_shards",
         "queue",
         "recover",
         "refuse_numerics",
         "resume",
+        "roll_back",
         "save_and_leave",
+        "save_failed",
+        "settle",
         "stop_buying",
         "succeed",
         "suspend",
@@ -132,6 +139,7 @@ fn a_real_spot_fleet_trains_a_job_to_its_end() {
         let fleet = &ended.jobs[0];
         assert!(fleet.evictions > 10, "seed {seed}: the trace takes {} instances only", fleet.evictions);
         assert_eq!(fleet.steps_repeated, 0, "seed {seed}: its notices are long enough");
+        assert!(ended.moves.is_empty(), "seed {seed}: its workers are equally fast\n{}", ended.decisions);
         assert_eq!(fleet.job, JobId::from("fleet"));
     }
 }

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const MEET_MS: u64 = 20;
 const STEP_MS: u64 = 100;
+/// What a logical shard takes a worker that is not slow.
+pub(crate) const SHARD_MS: f64 = 6.0;
 const SAVE_MS: u64 = 300;
 const CHECKPOINT_EVERY: u64 = 50;
 
@@ -48,6 +50,7 @@ impl World {
         let Some(entry) = self.workers.get_mut(worker) else { return };
         let Some(assigned) = entry.assigned.clone() else { return };
         entry.dropped |= dropped;
+        entry.roll_back(assigned.rollbacks);
         let key = (entry.job.clone(), assigned.generation);
         if !assigned.has(worker) {
             return self.go(worker, assigned.generation);
@@ -104,7 +107,7 @@ impl World {
             Phase::Meeting => {
                 mesh.phase = Phase::Training;
                 self.even_out(&key);
-                self.schedule(&key, STEP_MS);
+                self.schedule(&key, self.step_ms(&key));
             }
             Phase::Training => self.step(&key),
             Phase::Saving => self.saved(&key),
@@ -116,7 +119,15 @@ impl World {
         let members = self.members(key);
         let newest = members.iter().filter_map(|worker| self.workers.get(worker)?.step).max();
         let step = newest.or_else(|| self.checkpoints.get(&key.0).copied()).unwrap_or(0);
-        self.each(&members, |worker| worker.step = Some(step));
+        let source =
+            members.iter().filter_map(|worker| self.workers.get(worker)).find(|worker| worker.step == Some(step));
+        let taint = source.map_or(0, |worker| worker.replica.taint);
+        self.each(&members, |worker| {
+            if worker.step != Some(step) {
+                worker.step = Some(step);
+                worker.replica.taint = taint;
+            }
+        });
         if self.is_last(&key.0, step) {
             self.end(key);
         }
@@ -143,6 +154,9 @@ impl World {
         let (now, members) = (self.now, self.members(key));
         let step = members.first().and_then(|worker| self.workers.get(worker)?.step).unwrap_or_default();
         if !self.is_last(&key.0, step) {
+            if self.differ(key, &members, step) {
+                return;
+            }
             self.train(key, &members, step + 1);
         }
         self.each(&members, |worker| worker.last_step_at = now);
@@ -151,9 +165,20 @@ impl World {
         self.boundary(key, &members);
     }
 
+    /// A step takes as long as the slowest member computes.
+    fn step_ms(&self, key: &(JobId, Generation)) -> u64 {
+        let computes = |worker: &SimWorker| worker.shards() as f64 * worker.slowness * SHARD_MS;
+        let members = self.members(key);
+        let slowest = members.iter().filter_map(|worker| self.workers.get(worker)).map(computes).fold(0.0, f64::max);
+        STEP_MS.max(slowest as u64)
+    }
+
     fn train(&mut self, key: &(JobId, Generation), members: &[WorkerId], step: u64) {
         let first = self.meshes.get(key).is_some_and(|mesh| mesh.first_step);
-        self.each(members, |worker| worker.step = Some(step));
+        self.each(members, |worker| {
+            worker.step = Some(step);
+            worker.timed += worker.shards();
+        });
         let followers: Vec<WorkerId> = self
             .workers
             .values()
@@ -200,7 +225,7 @@ impl World {
             members.iter().filter_map(|worker| Some(self.workers.get(worker)?.heard)).collect();
         let agreed = heard.len() == 1 && heard.first() > Some(&key.1);
         if !agreed {
-            return self.schedule(key, STEP_MS);
+            return self.schedule(key, self.step_ms(key));
         }
         let first = members.first().and_then(|worker| self.workers.get(worker)?.assigned.as_ref());
         let all_leave = first.is_some_and(|assigned| assigned.members.is_empty());

@@ -3,8 +3,8 @@
 use coordinator_core::{JobId, JobView, PoolName, PoolSpec};
 use std::collections::BTreeSet;
 use trainctl_jobs::{
-    CheckpointSpec, ComputeSpec, DataSpec, JobSpec, LossSpec, ModelSpec, NumericsSpec, OptimizerSpec, PolicySpec,
-    ResourcesSpec, ScheduleSpec, TrainSpec, WorkersSpec,
+    CheckpointSpec, ComputeSpec, DataSpec, JobSpec, LossSpec, ModelSpec, NonFiniteSpec, NumericsSpec, OptimizerSpec,
+    PolicySpec, ResourcesSpec, ScheduleSpec, TrainSpec, WorkersSpec,
 };
 
 pub(crate) const LOGICAL_SHARDS: u32 = 16;
@@ -35,12 +35,13 @@ pub(crate) fn job(name: &str, steps: u64, (min, max): (u32, u32), pools: &[&str]
             loss: LossSpec::default(),
             compute: ComputeSpec::default(),
             numerics: NumericsSpec::Exact,
+            on_nonfinite: NonFiniteSpec::default(),
             eval_every: None,
         },
         resources: ResourcesSpec {
             workers: WorkersSpec { min, max },
             pools: pools.iter().map(|pool| (*pool).to_owned()).collect(),
-            regions: Vec::new(),
+            ..ResourcesSpec::default()
         },
         checkpoint: CheckpointSpec::default(),
         policy: PolicySpec::default(),
@@ -62,6 +63,8 @@ pub(crate) struct Ended {
     pub(crate) left_behind: Vec<String>,
     /// Kinds of decisions taken.
     pub(crate) kinds: BTreeSet<&'static str>,
+    /// Steps at which shards moved.
+    pub(crate) moves: Vec<u64>,
     /// Decisions of each job, for a failure's message.
     pub(crate) decisions: String,
 }
@@ -73,7 +76,9 @@ impl Ended {
         for job in &self.jobs {
             let explained = match job.state {
                 "succeeded" | "cancelled" => true,
-                "failed" => job.reason.contains("in a row") || job.reason.contains("numerics"),
+                "failed" => ["in a row", "numerics", "repetitions", "right states"]
+                    .iter()
+                    .any(|reason| job.reason.contains(reason)),
                 _ => false,
             };
             assert!(explained, "seed {seed}: {} is {}: {}\n{}", job.job, job.state, job.reason, self.decisions);

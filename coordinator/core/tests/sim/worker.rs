@@ -1,10 +1,12 @@
 //! A worker in virtual time: it follows the protocol and computes nothing; its state is the number of updates applied.
 
+use crate::mesh::SHARD_MS;
+use crate::replicas::Replica;
 use crate::setup::digest;
 use crate::world::{Happening, World};
 use coordinator_core::{
-    Checkpoint, Evaluation, Event, Generation, Holding, InstanceId, JobId, Member, Progress, Timestamp, ToWorker,
-    WorkerId,
+    Checkpoint, Evaluation, Event, Generation, Holding, InstanceId, JobId, Member, Progress, ShardTime, Timestamp,
+    ToWorker, WorkerId,
 };
 
 #[derive(Clone, Debug)]
@@ -37,12 +39,18 @@ pub(crate) struct SimWorker {
     pub(crate) hung: bool,
     pub(crate) notice: Option<Timestamp>,
     pub(crate) last_step_at: i64,
+    pub(crate) replica: Replica,
+    /// It takes so many times as long as others.
+    pub(crate) slowness: f64,
+    /// Logical shards that it has timed.
+    pub(crate) timed: u64,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Assigned {
     pub(crate) generation: Generation,
     pub(crate) members: Vec<Member>,
+    pub(crate) rollbacks: u64,
 }
 
 impl Assigned {
@@ -52,6 +60,13 @@ impl Assigned {
 }
 
 impl SimWorker {
+    /// Logical shards that it computes in a step.
+    pub(crate) fn shards(&self) -> u64 {
+        let members = self.assigned.iter().flat_map(|assigned| &assigned.members);
+        let own = members.filter(|member| member.worker == self.id);
+        own.map(|member| u64::from(member.end_shard - member.first_shard)).sum()
+    }
+
     pub(crate) fn new(id: WorkerId, instance: InstanceId, job: JobId, pid: u32) -> Self {
         Self {
             id,
@@ -75,6 +90,9 @@ impl SimWorker {
             hung: false,
             notice: None,
             last_step_at: 0,
+            replica: Replica::default(),
+            slowness: 1.0,
+            timed: 0,
         }
     }
 
@@ -129,6 +147,7 @@ impl World {
         if finished {
             self.say_finished(worker);
         }
+        self.say_disputes(worker);
         self.accuse_the_dead(worker);
     }
 
@@ -144,14 +163,19 @@ impl World {
     }
 
     pub(crate) fn heartbeat(&mut self, worker: &WorkerId) {
+        // Measures are off by up to 5 % either way.
+        let noise = self.random.range(950, 1_050) as f64 / 1e3;
         let Some(entry) = self.workers.get(worker) else { return };
         if !entry.hung {
+            let seconds = SHARD_MS / 1e3 * entry.slowness * noise;
             let progress = Progress {
                 generation: entry.at.unwrap_or_default(),
                 step: entry.step,
                 loss: entry.step.map(|step| 1.0 / (1.0 + step as f64)),
                 samples_per_s: 640.0,
                 state_digest: None,
+                shard_time: (entry.timed > 0).then_some(ShardTime { seconds, timed: entry.timed }),
+                skipped_steps: 0,
             };
             self.say(worker, Event::Heartbeat { worker: worker.clone(), progress });
         }
@@ -168,20 +192,21 @@ impl World {
 
     pub(crate) fn say_finished(&mut self, worker: &WorkerId) {
         let Some(entry) = self.workers.get(worker) else { return };
-        let (job, step) = (entry.job.clone(), entry.step.unwrap_or_default());
+        let (state, step) = (entry.digest(), entry.step.unwrap_or_default());
         let evaluation = Evaluation { step, loss: 0.1, accuracy: Some(0.98) };
         let finished = Event::WorkerFinished {
             worker: worker.clone(),
             step,
             loss: Some(0.1),
             evaluation: Some(evaluation),
-            state_digest: digest(&job, step),
+            state_digest: state,
         };
         self.say(worker, finished);
     }
 
     /// The checkpoint of `job` is committed, and `worker` says so.
     pub(crate) fn commit(&mut self, worker: &WorkerId, job: &JobId, step: u64, why: &str) {
+        self.check_committed(worker);
         self.checkpoints.insert(job.clone(), step);
         let checkpoint = Checkpoint {
             step,
@@ -203,14 +228,16 @@ impl World {
         }
         match message {
             ToWorker::Welcome { .. } => entry.welcomed = true,
-            ToWorker::Assign { generation, immediate, members, .. } => {
+            ToWorker::Assign { generation, immediate, members, rollback, .. } => {
                 if generation > entry.heard {
                     entry.heard = generation;
-                    entry.assigned = Some(Assigned { generation, members });
+                    let rollbacks = rollback.map_or(0, |corruption| corruption.number);
+                    entry.assigned = Some(Assigned { generation, members, rollbacks });
                     self.assigned(worker, immediate);
                 }
             }
-            ToWorker::Join { donor } => {
+            ToWorker::Join { donor, rollbacks, .. } => {
+                entry.roll_back(rollbacks);
                 entry.donor = None;
                 let ms = self.random.range(50, 1_500);
                 self.after(ms, Happening::Fetched { worker: worker.clone(), donor: donor.worker });
@@ -229,10 +256,12 @@ impl World {
 
     /// The state of the donor, if that still has one to give.
     pub(crate) fn fetched(&mut self, worker: &WorkerId, donor: &WorkerId) {
-        let step = self.workers.get(donor).filter(|donor| !donor.hung).and_then(|donor| donor.step);
+        let given = self.workers.get(donor).filter(|donor| !donor.hung);
+        let given = given.and_then(|donor| Some((donor.step?, donor.replica.taint)));
         let Some(entry) = self.workers.get_mut(worker) else { return };
-        let (Some(step), None, false) = (step, entry.at, entry.hung) else { return };
+        let (Some((step, taint)), None, false) = (given, entry.at, entry.hung) else { return };
         entry.step = Some(step);
+        entry.replica.taint = taint;
         entry.donor = Some(donor.clone());
         self.say(worker, Event::JoinerReady { worker: worker.clone(), step });
     }

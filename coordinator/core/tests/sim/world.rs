@@ -94,6 +94,8 @@ pub(crate) struct World {
     pub(crate) cloud: Cloud,
     pub(crate) workers: BTreeMap<WorkerId, SimWorker>,
     pub(crate) meshes: Meshes,
+    /// Of workers that are born slow.
+    pub(crate) slowness: BTreeMap<WorkerId, f64>,
     /// Newest committed checkpoint of each job.
     pub(crate) checkpoints: BTreeMap<JobId, u64>,
     pub(crate) core: Option<Core>,
@@ -131,6 +133,7 @@ impl World {
             cloud: Cloud::default(),
             workers: BTreeMap::new(),
             meshes: Meshes::default(),
+            slowness: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
             core: Some(Core::new(settings.clone())),
             faults: Faults::none(),
@@ -207,10 +210,12 @@ impl World {
         let core = self.core.as_ref().unwrap_or_else(|| panic!("the coordinator never came back"));
         let mut decisions = String::new();
         let mut kinds = BTreeSet::new();
+        let mut moves = Vec::new();
         for job in core.jobs() {
             decisions += &format!("{}: {} {}\n", job.job, job.state, job.reason);
             for decision in core.decisions(&job.job) {
                 kinds.insert(decision.kind());
+                moves.extend((decision.kind() == "move_shards").then_some(decision.step));
                 let (at, generation, step) = (decision.at.0 - 1_700_000_000_000, decision.generation, decision.step);
                 decisions += &format!("{at:>9} g{generation} s{step} {}: {}\n", decision.what(), decision.why());
             }
@@ -219,7 +224,7 @@ impl World {
         let running = self.cloud.running.keys().map(|instance| format!("{instance} runs"));
         let left_behind = listed.chain(running).collect();
         let jobs = core.jobs();
-        Ended { jobs, history: std::mem::take(&mut self.history), left_behind, kinds, decisions }
+        Ended { jobs, history: std::mem::take(&mut self.history), left_behind, kinds, moves, decisions }
     }
 
     /// The coordinator takes in one event, commits, and acts; it may crash before the commit or after any action.

@@ -41,7 +41,7 @@ impl DriverHandle {
         Ok(answered.await.map_err(|_| Refusal::Stopping)??)
     }
 
-    /// Takes a job in, with a secret of its own.
+    /// Takes a job in, with keys of its own.
     pub(crate) async fn submit(&self, job: JobId, event: Event) -> Result<(), Refusal> {
         let (answer, answered) = oneshot::channel();
         self.send(Input::Submit { event, job, answer }).await?;

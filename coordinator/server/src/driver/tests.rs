@@ -73,7 +73,7 @@ fn bench(refuse_after: usize) -> Bench {
         store: store.clone(),
         provider: Arc::clone(&provider),
         provider_events,
-        secrets: BTreeMap::new(),
+        job_keys: BTreeMap::new(),
         clock: Clock::start(),
         logs: folder.path().join("logs"),
         orphan_s: 60,
@@ -102,7 +102,7 @@ async fn all_records_of_an_event_are_committed_in_one_batch_before_anything_is_d
     let with_spec: Vec<_> = seen.iter().filter(|(keys, _)| keys.contains(&"spec/digits".to_owned())).collect();
     let [(keys, running)] = with_spec[..] else { panic!("expected one batch with the spec: {seen:?}") };
     assert_eq!(*running, 0, "something was started before it was written down");
-    for key in ["server/secret/digits", "job/digits", "instance/i1", "instance/i2"] {
+    for key in ["server/secret/digits", "server/authority/digits", "job/digits", "instance/i1", "instance/i2"] {
         assert!(keys.contains(&key.to_owned()), "{key} is not in {keys:?}");
     }
 
@@ -167,8 +167,15 @@ async fn workers_are_not_blamed_for_a_disk_that_stalls() {
     let stalled = bench.handle.request(Event::DrainRequested { worker: sessions[1].1.clone() });
     let beats = async {
         for (session, worker) in &sessions {
-            let progress =
-                Progress { generation: Generation(1), step: None, loss: None, samples_per_s: 0.0, state_digest: None };
+            let progress = Progress {
+                generation: Generation(1),
+                step: None,
+                loss: None,
+                samples_per_s: 0.0,
+                skipped_steps: 0,
+                state_digest: None,
+                shard_time: None,
+            };
             let beat = Event::Heartbeat { worker: worker.clone(), progress };
             bench.handle.say(*session, worker.clone(), beat).await.expect("the driver lives");
         }

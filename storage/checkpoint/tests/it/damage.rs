@@ -34,7 +34,7 @@ async fn reason_to_fall_back(folder: &RunFolder) -> CheckpointError {
 fn tensor_files(root: &Path) -> Vec<String> {
     let files: Vec<_> =
         names(&step_folder(root, DAMAGED)).into_iter().filter(|name| name.ends_with(".safetensors")).collect();
-    assert_eq!(files.len(), 4);
+    assert_eq!(files.len(), 6);
     files
 }
 
@@ -146,11 +146,11 @@ async fn a_manifest_of_a_newer_program_is_not_called_damaged() {
     let root = tempfile::tempdir().unwrap();
     let folder = two_checkpoints(root.path()).await;
     let reason = edited(root.path(), &folder, |manifest| {
-        *manifest = json!({"format_version": 2, "tensors": "another way"});
+        *manifest = json!({"format_version": 3, "tensors": "another way"});
     })
     .await;
-    assert!(matches!(reason, CheckpointError::FormatVersion { supported: 1, found: 2, .. }), "{reason}");
-    assert!(reason.to_string().ends_with("expected format_version 1 or older, found 2"), "{reason}");
+    assert!(matches!(reason, CheckpointError::FormatVersion { supported: 2, found: 3, .. }), "{reason}");
+    assert!(reason.to_string().ends_with("expected format_version 2 or older, found 3"), "{reason}");
 }
 
 #[tokio::test]
@@ -158,12 +158,13 @@ async fn a_manifest_edited_by_hand_gives_itself_away() {
     let root = tempfile::tempdir().unwrap();
     let folder = two_checkpoints(root.path()).await;
     type Edit = fn(&mut Value);
-    let edits: [(Edit, &str); 6] = [
+    let edits: [(Edit, &str); 7] = [
         (|m| m["step"] = json!(21), "one of step 21"),
-        (|m| m["files"][0]["name"] = json!("../10/model-00001-of-00002.safetensors"), "a file named \"../10"),
-        (|m| m["files"][1] = m["files"][0].clone(), "model-00001-of-00002.safetensors twice"),
+        (|m| m["files"][0]["name"] = json!("../10/model-00001-of-00003.safetensors"), "a file named \"../10"),
+        (|m| m["files"][1] = m["files"][0].clone(), "model-00001-of-00003.safetensors twice"),
         (|m| m["files"][0]["tensors"][0]["shape"] = json!([1_u64 << 62, 1_u64 << 62]), "of shape [4611686018427387904"),
         (|m| m["files"][0]["digest"] = json!("md5:1234"), "expected \"blake3:\" and 64 lower-case hex digits"),
+        (|m| m["files"][0]["step"] = json!(20), "of the later step 20"),
         (|m| m["files"][0]["bytes"] = json!(-1), "invalid value: integer `-1`"),
     ];
     for (edit, found) in edits {
@@ -227,7 +228,7 @@ async fn no_whole_checkpoint_is_an_error_with_all_reasons() {
     let root = tempfile::tempdir().unwrap();
     let folder = two_checkpoints(root.path()).await;
     std::fs::write(step_folder(root.path(), DAMAGED).join("manifest.json"), "").unwrap();
-    std::fs::remove_file(step_folder(root.path(), WHOLE).join("optimizer-00002-of-00002.safetensors")).unwrap();
+    std::fs::remove_file(step_folder(root.path(), WHOLE).join("optimizer-00002-of-00003.safetensors")).unwrap();
     let error = folder.load_newest(&tensors, &mut vec![0.0; len]).await.unwrap_err();
     let CheckpointError::NoneWhole { skipped, .. } = &error else { panic!("{error}") };
     assert!(matches!(skipped[0].reason, CheckpointError::Damaged(Damage::Foreign { .. })));

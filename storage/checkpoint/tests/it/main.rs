@@ -10,4 +10,6 @@ mod pull;
 mod python;
 mod round_trip;
 mod run;
+mod states;
 mod support;
+mod tensors;

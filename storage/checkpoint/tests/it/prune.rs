@@ -47,7 +47,7 @@ async fn the_newest_whole_one_outlives_damaged_newer_ones() {
     let root = tempfile::tempdir().unwrap();
     let folder = checkpoints(root.path(), &[1, 2, 3, 4]).await;
     for step in [3, 4] {
-        flip(&step_folder(root.path(), step).join("model-00001-of-00002.safetensors"));
+        flip(&step_folder(root.path(), step).join("model-00001-of-00003.safetensors"));
     }
     let pruned = folder.prune(1).await.unwrap();
     assert_eq!(pruned, Pruned { removed: vec![1], cleared: vec![], kept: vec![2, 3, 4] });
@@ -59,7 +59,7 @@ async fn nothing_goes_while_none_is_whole() {
     let root = tempfile::tempdir().unwrap();
     let folder = checkpoints(root.path(), &[1, 2, 3]).await;
     for step in [1, 2, 3] {
-        flip(&step_folder(root.path(), step).join("optimizer-00001-of-00002.safetensors"));
+        flip(&step_folder(root.path(), step).join("optimizer-00001-of-00003.safetensors"));
     }
     assert_eq!(folder.prune(1).await.unwrap(), Pruned { kept: vec![1, 2, 3], ..Pruned::default() });
 }
@@ -80,10 +80,10 @@ async fn an_unreadable_manifest_stays_and_does_not_count() {
 async fn nothing_goes_beside_a_newer_programs_checkpoint() {
     let root = tempfile::tempdir().unwrap();
     let folder = checkpoints(root.path(), &[1, 2, 3]).await;
-    let newer = json!({"format_version": 2, "files": "in the folders of steps 1 and 2"});
+    let newer = json!({"format_version": 3, "files": "in the folders of steps 1 and 2"});
     std::fs::write(step_folder(root.path(), 3).join("manifest.json"), newer.to_string()).unwrap();
     let error = folder.prune(1).await.unwrap_err();
-    assert!(matches!(error, CheckpointError::FormatVersion { found: 2, .. }), "{error}");
+    assert!(matches!(error, CheckpointError::FormatVersion { found: 3, .. }), "{error}");
     assert_eq!(folder.steps().await.unwrap(), [1, 2, 3]);
 }
 
@@ -98,7 +98,7 @@ async fn abandoned_saves_older_than_the_newest_whole_one_are_cleared() {
     for step in [4, 5] {
         let folder = step_folder(root.path(), step);
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("model-00001-of-00002.safetensors#1"), "half").unwrap();
+        std::fs::write(folder.join("model-00001-of-00003.safetensors#1"), "half").unwrap();
         std::fs::write(folder.join("manifest.json#12"), "half").unwrap();
     }
     std::fs::create_dir_all(step_folder(root.path(), 3)).unwrap();
@@ -106,7 +106,7 @@ async fn abandoned_saves_older_than_the_newest_whole_one_are_cleared() {
     let pruned = folder.prune(3).await.unwrap();
     assert_eq!(pruned, Pruned { removed: vec![], cleared: vec![3, 4, 5], kept: vec![10] });
     assert_eq!(names(step_folder(root.path(), 10).parent().unwrap()), ["10", "15"]);
-    assert_eq!(names(&step_folder(root.path(), 15)).len(), 3, "a save that may still be under way");
+    assert_eq!(names(&step_folder(root.path(), 15)).len(), 4, "a save that may still be under way");
 }
 
 #[tokio::test]
@@ -115,9 +115,9 @@ async fn abandoned_saves_stay_without_a_whole_checkpoint() {
     let root = tempfile::tempdir().unwrap();
     let folder = checkpoints(root.path(), &[10]).await;
     folder.write_part(5, 0, 2, &tensors, &state(len, 5)).await.unwrap();
-    flip(&step_folder(root.path(), 10).join("model-00001-of-00002.safetensors"));
+    flip(&step_folder(root.path(), 10).join("model-00001-of-00003.safetensors"));
     assert_eq!(folder.prune(1).await.unwrap(), Pruned { kept: vec![10], ..Pruned::default() });
-    assert_eq!(names(&step_folder(root.path(), 5)).len(), 3);
+    assert_eq!(names(&step_folder(root.path(), 5)).len(), 4);
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn parts_of_another_save_of_a_whole_step_are_cleared() {
     folder.write_part(2, 0, 1, &tensors, &state(len, 2)).await.unwrap();
     checkpoints(root.path(), &[1, 2]).await;
     let manifest = folder.verify(2).await.unwrap();
-    assert_eq!(names(&step_folder(root.path(), 2)).len(), manifest.files.len() + 2 + 3);
+    assert_eq!(names(&step_folder(root.path(), 2)).len(), manifest.files.len() + 2 + 1);
     folder.prune(1).await.unwrap();
     assert_eq!(names(&step_folder(root.path(), 2)).len(), manifest.files.len() + 2);
     folder.verify(2).await.unwrap();

@@ -60,6 +60,26 @@ async fn whole_files_are_kept_and_others_fetched_again() {
 }
 
 #[tokio::test]
+async fn a_pull_goes_on_within_a_file_where_it_was_cut() {
+    let (tensors, len) = layout(&[&[3_000_001]]);
+    let root = tempfile::tempdir().unwrap();
+    let folder = folder(root.path());
+    let manifest = save(&folder, 7, 1, &tensors, len).await;
+    let file = &manifest.files[0];
+    let bytes = std::fs::read(step_folder(root.path(), 7).join(&file.name)).unwrap();
+    let dest = root.path().join("dest");
+    std::fs::create_dir(&dest).unwrap();
+    let cut = 9_000_001;
+    std::fs::write(dest.join(format!("{}.partial", file.name)), &bytes[..cut]).unwrap();
+
+    let mut seen = Vec::new();
+    folder.pull(7, &dest, |at| seen.push(at.done_bytes)).await.unwrap();
+    assert_eq!(seen[0], cut as u64, "what was there is not fetched again: {seen:?}");
+    assert!(std::fs::read(dest.join(&file.name)).unwrap() == bytes);
+    assert_eq!(names(&dest), names(&step_folder(root.path(), 7)));
+}
+
+#[tokio::test]
 async fn a_damaged_file_never_arrives() {
     let (tensors, len) = small();
     let root = tempfile::tempdir().unwrap();

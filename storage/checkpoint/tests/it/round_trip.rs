@@ -30,8 +30,8 @@ async fn a_committed_folder_holds_the_files_of_the_manifest_and_nothing_else() {
     expected.extend(["manifest.json".to_owned(), "model.safetensors.index.json".to_owned()]);
     expected.sort();
     assert_eq!(names(&step_folder(root.path(), 12)), expected);
-    assert!(expected.contains(&"model-00001-of-00002.safetensors".to_owned()));
-    assert!(expected.contains(&"optimizer-00002-of-00002.safetensors".to_owned()));
+    assert!(expected.contains(&"model-00001-of-00003.safetensors".to_owned()));
+    assert!(expected.contains(&"optimizer-00002-of-00003.safetensors".to_owned()));
     let on_disk: u64 =
         manifest.files.iter().map(|f| step_folder(root.path(), 12).join(&f.name).metadata().unwrap().len()).sum();
     assert_eq!(manifest.bytes(), on_disk);

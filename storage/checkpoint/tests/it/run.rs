@@ -2,8 +2,11 @@
 
 use crate::support::{JOB, folder};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use tokio::task::JoinSet;
-use trainctl_checkpoint::{CheckpointError, Claim, RUN_FORMAT_VERSION, RunRecord};
+use trainctl_checkpoint::{
+    CheckpointError, Claim, Corruption, Evaluation, Finish, RUN_FORMAT_VERSION, RunEvent, RunRecord,
+};
 
 fn record() -> RunRecord {
     RunRecord {
@@ -22,6 +25,8 @@ fn record() -> RunRecord {
         fingerprint_detail: "1 thread, cpu".to_owned(),
         seed: 7,
         submitted_ms: 1_700_000_000_000,
+        reproducible: true,
+        events: Vec::new(),
     }
 }
 
@@ -40,6 +45,45 @@ async fn the_first_claims_and_whoever_agrees_goes_on() {
     assert_eq!(folder.claim_run(&later).await.unwrap(), Claim::Resumed(Box::new(record())));
     assert!(!folder.write_run(&later).await.unwrap());
     assert_eq!(folder.read_run().await.unwrap(), Some(record()));
+}
+
+fn corruption(number: u64) -> Corruption {
+    Corruption {
+        number,
+        at_ms: 1_700_000_001_000,
+        step: 12,
+        subject: "model".to_owned(),
+        digests: BTreeMap::from([("w1".to_owned(), "00".to_owned()), ("w2".to_owned(), "01".to_owned())]),
+        quarantined: Vec::new(),
+        back_to: Some(10),
+        steps_repeated: Some(2),
+    }
+}
+
+#[tokio::test]
+async fn corruptions_are_noted_once_each_and_what_became_known_later_is_added() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = folder(root.path());
+    folder.note(&[RunEvent::Corruption(corruption(1))]).await.unwrap();
+    assert_eq!(folder.read_run().await.unwrap(), None, "there is no run to note it for");
+
+    folder.claim_run(&record()).await.unwrap();
+    let blamed = Corruption {
+        quarantined: vec!["w2".to_owned()],
+        at_ms: 1_700_000_009_000,
+        back_to: None,
+        steps_repeated: None,
+        ..corruption(1)
+    };
+    for noted in [corruption(1), corruption(1), blamed, corruption(2)] {
+        folder.note(&[RunEvent::Corruption(noted)]).await.unwrap();
+    }
+    let first = Corruption { quarantined: vec!["w2".to_owned()], ..corruption(1) };
+    let events = [first, corruption(2)].map(RunEvent::Corruption).to_vec();
+    let kept = folder.read_run().await.unwrap().unwrap();
+    assert_eq!(kept.events, events);
+    // It is no pin: the run goes on.
+    assert_eq!(folder.claim_run(&record()).await.unwrap(), Claim::Resumed(Box::new(kept)));
 }
 
 #[tokio::test]
@@ -107,4 +151,46 @@ async fn rubbish_and_newer_formats_are_told_apart() {
     std::fs::write(&path, r#"{"format_version": 9}"#).unwrap();
     let error = folder.claim_run(&record()).await.unwrap_err();
     assert!(matches!(error, CheckpointError::FormatVersion { supported: 1, found: 9, .. }), "{error}");
+}
+
+fn evaluation(step: u64) -> RunEvent {
+    RunEvent::Evaluation(Evaluation { step, loss: 1.0 / step as f64, accuracy: None, train_loss: None })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_many_workers_note_at_once_is_all_there_and_once() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = folder(root.path());
+    folder.note(&[evaluation(1)]).await.unwrap();
+    assert_eq!(folder.read_run().await.unwrap(), None, "no record is made for a note");
+    folder.write_run(&record()).await.unwrap();
+    let mut noting = JoinSet::new();
+    for worker in 0..4 {
+        let folder = folder.clone();
+        noting.spawn(async move { folder.note(&[evaluation(1), evaluation(2 + worker)]).await });
+    }
+    while let Some(noted) = noting.join_next().await {
+        noted.unwrap().unwrap();
+    }
+    let record = folder.read_run().await.unwrap().unwrap();
+    let steps: Vec<u64> = record.evaluations().iter().map(|evaluation| evaluation.step).collect();
+    assert_eq!(steps, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_record_stays_small_and_keeps_its_end() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = folder(root.path());
+    folder.write_run(&record()).await.unwrap();
+    let evaluations: Vec<RunEvent> = (1..=900).map(evaluation).collect();
+    folder.note(&evaluations).await.unwrap();
+    let more: Vec<RunEvent> = (901..=1700).map(evaluation).collect();
+    folder.note(&more).await.unwrap();
+    let state_digest = format!("blake3:{}", "0".repeat(64)).parse().unwrap();
+    let finish = Finish { step: 1700, state_digest, loss: None, at_ms: 1 };
+    folder.note(&[RunEvent::Finished(finish.clone())]).await.unwrap();
+    folder.note(&[RunEvent::Finished(Finish { at_ms: 2, ..finish.clone() })]).await.unwrap();
+    let record = folder.read_run().await.unwrap().unwrap();
+    assert_eq!(record.evaluations().len(), 850, "every second one");
+    assert_eq!(record.finish(), Some(&finish));
 }

@@ -4,16 +4,18 @@
 mod csv;
 mod idx;
 mod parquet;
+mod tar;
 mod text;
 
 pub(crate) use csv::probe as probe_csv;
 pub(crate) use idx::probe as probe_idx;
 pub(crate) use parquet::columns as parquet_columns;
+pub(crate) use tar::probe as probe_tar;
 
 use crate::error::DataError;
-use crate::manifest::{CsvLayout, Format, Manifest, Object, Role};
+use crate::manifest::{CsvLayout, Format, Manifest, Object, Role, TarLayout};
 use crate::place::Place;
-use crate::reader::{Content, ObjectReader};
+use crate::reader::{Content, ObjectReader, Source};
 use flate2::bufread::MultiGzDecoder;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
@@ -64,7 +66,7 @@ impl Bad {
 }
 
 /// How to read an object.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) format: Format,
     /// CSV only.
@@ -73,6 +75,10 @@ pub(crate) struct Layout {
     pub(crate) column: usize,
     /// IDX only.
     pub(crate) role: Option<Role>,
+    /// Tar only.
+    pub(crate) tar: Option<TarLayout>,
+    /// Tar only: of each sample.
+    pub(crate) shape: Vec<u32>,
 }
 
 impl Layout {
@@ -82,42 +88,44 @@ impl Layout {
             csv: manifest.csv.unwrap_or(CsvLayout { header: false, delimiter: ',' }),
             column: manifest.target.column().unwrap_or(0) as usize,
             role: object.role,
+            tar: manifest.tar.clone(),
+            shape: manifest.features.shape.clone(),
         }
     }
 }
 
-/// Decodes one object into `sink`. With `expected`, an object of another size or digest is an error, and the error:
-/// what the decoder made of changed bytes would only mislead.
+/// Decodes one object into `sink`. An object that is not what `source` says is an error, and the error: what the
+/// decoder made of changed bytes would only mislead.
 pub(crate) fn decode(
     place: &Place,
-    path: &str,
-    expected: Option<&Object>,
+    source: &Source,
     layout: &Layout,
     sink: &mut dyn Sink,
 ) -> Result<Content, DataError> {
-    let mut reader = ObjectReader::start(place, path, expected);
+    let mut reader = ObjectReader::start(place, source)?;
     let decoded = unzipped(&mut reader).and_then(|mut input| match layout.format {
         Format::Csv => csv::decode(&mut *input, layout, sink),
         Format::Idx => idx::decode(&mut *input, layout, sink),
         Format::Parquet => parquet::decode(&mut *input, layout.column, sink),
         Format::Text => text::decode(&mut *input, sink),
+        Format::Tar => tar::decode(&mut *input, layout, sink),
     });
     let content = reader.finish()?;
-    decoded.map_err(|bad| bad.of(place.shown(path)))?;
+    decoded.map_err(|bad| bad.of(source.shown(place)))?;
     Ok(content)
 }
 
 /// Hands the start of an object, unzipped, to `work`, and reads no further than that wants.
 pub(crate) fn peek<T>(
     place: &Place,
-    path: &str,
+    source: &Source,
     work: impl FnOnce(&mut dyn BufRead) -> Result<T, Bad>,
 ) -> Result<T, DataError> {
-    let mut reader = ObjectReader::start(place, path, None);
+    let mut reader = ObjectReader::start(place, source)?;
     let result = unzipped(&mut reader).and_then(|mut input| work(&mut *input));
     result.or_else(|bad| {
         reader.finish()?;
-        Err(bad.of(place.shown(path)))
+        Err(bad.of(source.shown(place)))
     })
 }
 

@@ -1,9 +1,8 @@
 //! What must hold of a manifest before a byte of its data is read: bounds first, so that nothing absurd is ever tried.
 
-use super::{CsvLayout, Features, Format, Manifest, Role, Target};
+use super::{CsvLayout, Dtype, Features, Format, Manifest, Role, Target};
 use crate::error::DataError;
 use std::collections::BTreeSet;
-use std::path::{Component, Path};
 
 /// Elements of one sample.
 pub(crate) const SAMPLE_MAX_ELEMENTS: u64 = 1 << 24;
@@ -27,7 +26,14 @@ impl Broken {
 
 impl Manifest {
     pub(super) fn check(&self, name: &str) -> Result<(), DataError> {
-        let checks = [Self::check_objects, Self::check_rows, Self::check_features, Self::check_target, Self::check_csv];
+        let checks = [
+            Self::check_objects,
+            Self::check_rows,
+            Self::check_features,
+            Self::check_target,
+            Self::check_csv,
+            Self::check_tar,
+        ];
         checks.iter().try_for_each(|check| check(self)).map_err(|Broken { place, expected, found }| {
             DataError::Manifest { manifest: name.to_owned(), place, expected, found }
         })?;
@@ -50,6 +56,9 @@ impl Manifest {
                 |field, expected, found| Err(Broken::new(&format!("objects[{index}].{field}"), expected, found));
             if !is_plain_path(&object.path) {
                 return broken("path", "a path below the root, without `.` and `..`", format!("{:?}", object.path));
+            }
+            if let Some(stored) = object.stored.as_ref().filter(|stored| !is_plain_path(stored)) {
+                return broken("stored", "a path below the root, without `.` and `..`", format!("{stored:?}"));
             }
             if !seen.insert(&object.path) {
                 return broken("path", "each object once", format!("{:?} again", object.path));
@@ -143,10 +152,33 @@ impl Manifest {
             (format, Some(_)) => Err(Broken::new("csv", format!("none for {format}"), "one")),
         }
     }
+
+    fn check_tar(&self) -> Result<(), Broken> {
+        let Some(tar) = &self.tar else {
+            return match self.format {
+                Format::Tar => Err(Broken::new("tar", "which members make a sample", "none")),
+                _ => Ok(()),
+            };
+        };
+        if self.format != Format::Tar {
+            return Err(Broken::new("tar", format!("none for {}", self.format), "one"));
+        }
+        if !matches!(tar.target.as_str(), "cls" | "json" | "txt") {
+            return Err(Broken::new("tar.target", "cls, json or txt", format!("{:?}", tar.target)));
+        }
+        if tar.field.is_some() && tar.target != "json" {
+            return Err(Broken::new("tar.field", "a key for json, and only there", "one"));
+        }
+        if !matches!(self.features.shape[..], [1 | 3, _, _]) || self.features.dtype != Dtype::Uint8 {
+            let found = format!("{:?} of {}", self.features.shape, self.features.dtype.as_str());
+            return Err(Broken::new("features", "1 or 3 channels, height and width of uint8", found));
+        }
+        Ok(())
+    }
 }
 
 fn is_plain_path(path: &str) -> bool {
-    !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+    path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn is_digest(text: &str) -> bool {

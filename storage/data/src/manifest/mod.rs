@@ -1,6 +1,8 @@
 //! The manifest: what a data set is, down to the digest of each object. Its own digest, over its bytes, pins it all.
 
 mod check;
+mod facts;
+mod file;
 mod summary;
 
 pub(crate) use check::{CLASSES_MAX, SAMPLE_MAX_ELEMENTS};
@@ -9,7 +11,6 @@ pub use summary::Summary;
 use crate::error::DataError;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::path::Path;
 
 /// The only version so far.
 const FORMAT_VERSION: u32 = 1;
@@ -39,6 +40,9 @@ pub struct Manifest {
     /// CSV only: how the lines are cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvLayout>,
+    /// Tar only: which members make a sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tar: Option<TarLayout>,
 }
 
 /// A file format. Each may also be compressed with gzip, apart from Parquet, which compresses by itself.
@@ -53,6 +57,8 @@ pub enum Format {
     Parquet,
     /// Bytes, each to be told from those before it.
     Text,
+    /// WebDataset's shards: members `key.png` and `key.cls` of a tar archive are one sample.
+    Tar,
 }
 
 impl Format {
@@ -64,6 +70,7 @@ impl Format {
             Self::Idx => "idx",
             Self::Parquet => "parquet",
             Self::Text => "text",
+            Self::Tar => "tar",
         }
     }
 }
@@ -77,10 +84,10 @@ impl fmt::Display for Format {
 impl std::str::FromStr for Format {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Csv, Self::Idx, Self::Parquet, Self::Text]
+        [Self::Csv, Self::Idx, Self::Parquet, Self::Text, Self::Tar]
             .into_iter()
             .find(|format| format.as_str() == text)
-            .ok_or_else(|| format!("expected csv, idx, parquet or text, found {text:?}"))
+            .ok_or_else(|| format!("expected csv, idx, parquet, text or tar, found {text:?}"))
     }
 }
 
@@ -99,6 +106,12 @@ pub struct Object {
     /// IDX only: which half of the rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// Below the root, where that is not its path: in a store that is addressed by content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<String>,
+    /// The bucket's own mark of these bytes when they were pinned: a generation (GCS) or an entity tag (S3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// What an IDX object holds.
@@ -211,6 +224,17 @@ pub struct CsvLayout {
     pub delimiter: char,
 }
 
+/// Which members of a tar archive make a sample. Those whose names are alike up to the first `.` belong together.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TarLayout {
+    /// What the name of the member with the target ends in: `cls`, `json` or `txt`.
+    pub target: String,
+    /// JSON only: the key of the target, where the member is an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
 /// The digest that a job names: over the manifest's bytes as they are.
 #[must_use]
 pub fn manifest_digest(bytes: &[u8]) -> String {
@@ -268,26 +292,6 @@ impl Manifest {
         bytes
     }
 
-    /// Writes the manifest and returns its digest. A root at or below the manifest's folder is written relative to
-    /// it, so that both can be moved together.
-    ///
-    /// # Errors
-    /// [`DataError::File`] when the file can't be written.
-    pub fn write(&self, path: &Path) -> Result<String, DataError> {
-        let failed = |source| DataError::File { path: path.display().to_string(), done: "written", source };
-        let path = std::path::absolute(path).map_err(failed)?;
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let mut manifest = self.clone();
-        if let Ok(root) = trainctl_objects::local_path(&self.root)
-            && let Some(relative) = below(folder, &root)
-        {
-            manifest.root = relative;
-        }
-        let bytes = manifest.to_bytes();
-        std::fs::write(&path, &bytes).map_err(failed)?;
-        Ok(manifest_digest(&bytes))
-    }
-
     /// How many samples there are: rows, or for text non-overlapping windows of `context` bytes, each with the byte
     /// after it.
     #[must_use]
@@ -296,6 +300,11 @@ impl Manifest {
             Some(context) => self.rows.saturating_sub(1) / u64::from(context.max(1)),
             None => self.rows,
         }
+    }
+
+    /// The objects whose rows are decoded together: each alone, in IDX images with their labels.
+    pub(crate) fn blocks(&self) -> std::slice::Chunks<'_, Object> {
+        self.objects.chunks(if self.format == Format::Idx { 2 } else { 1 })
     }
 
     /// Of the data set as each worker holds it.
@@ -316,11 +325,4 @@ impl Features {
     pub(crate) fn of_text() -> Self {
         Self { shape: Vec::new(), dtype: Dtype::Uint8, scale: 1.0 }
     }
-}
-
-/// `path` as seen from `folder`, when it is that folder or below it.
-fn below(folder: &Path, path: &Path) -> Option<String> {
-    let relative = path.strip_prefix(folder).ok()?;
-    let text = relative.to_str()?;
-    Some(if text.is_empty() { ".".to_owned() } else { text.to_owned() })
 }

@@ -1,57 +1,70 @@
 //! Pinning: find the objects, go through them once, and write down what they are.
 
+mod dvc;
+mod dvc_config;
 mod find;
 mod options;
+mod record;
 
 pub use options::{Column, PinOptions, Scale, Shape, TargetKind};
 
-use crate::decode::{Layout, decode, parquet_columns, peek, probe_csv, probe_idx};
+use crate::cache::cache_folder;
+use crate::decode::{Layout, decode, parquet_columns, peek, probe_csv, probe_idx, probe_tar};
 use crate::error::DataError;
-use crate::manifest::{CsvLayout, Dtype, Features, Format, Manifest, Object, Role, Target};
+use crate::manifest::{CsvLayout, Dtype, Features, Format, Manifest, Object, Role, TarLayout, Target};
+use crate::parallel::ordered;
+use crate::place::Place;
+use crate::progress::{Progress, Progressing};
+use crate::reader::{Content, Source};
 use crate::survey::Survey;
-use find::{Found, find};
+use find::{Found, Listed, find};
+use record::Record;
 
 /// Whole-number targets are taken for classes when there are no more, unless told otherwise.
 const CLASSES_INFERRED_MAX: u32 = 1000;
 
-/// Pins what `uri` names as it is now: a file or a folder, as `file:///path` or a path. The manifest's root is
-/// absolute; [`Manifest::write`] makes it relative.
+/// Pins what `uri` names as it is now: a file or a folder, as a path or `file:///path`; an object of a bucket, or all
+/// below a place in it, as `s3://bucket/path` or `gs://bucket/path`; what DVC tracks, as a path of a `.dvc` file or
+/// `dvc.lock`. The manifest's root is absolute; [`Manifest::write_to`] makes it relative.
 ///
 /// # Errors
 /// [`DataError`] when nothing is there, the formats are mixed, the content is not what the format says, or the
 /// options don't fit it.
 pub fn pin(uri: &str, options: &PinOptions) -> Result<Manifest, DataError> {
-    let Found { place, root, name, format, objects } = find(uri, options.format)?;
-    let columns = match format {
-        Format::Csv | Format::Parquet => Some(columns(&place, &objects[0].0, format, options)?),
-        Format::Idx | Format::Text => None,
-    };
-    let csv = columns.as_ref().and_then(|columns| columns.csv);
+    pin_with(uri, options, &|_| {})
+}
+
+/// [`pin()`], telling how far it is.
+///
+/// # Errors
+/// As [`pin()`].
+pub fn pin_with(uri: &str, options: &PinOptions, progress: &(dyn Fn(Progress) + Sync)) -> Result<Manifest, DataError> {
+    let Found { place, root, name, format, objects } = find(uri, options)?;
+    let FirstLook { layout, columns, shape } = FirstLook::at(&place, &objects[0], format, options)?;
+    let record = place.is_remote().then(|| Record::open(&cache_folder(), &root, &layout));
+    let bytes = objects.iter().filter_map(|object| object.source.size).sum();
+    let progressing = Progressing::new(progress, objects.len(), bytes);
+    let read = ordered(&objects, place.objects_at_once(), |object| {
+        let read = read_object(&place, object, &layout, record.as_ref())?;
+        progressing.done(read.0.size);
+        Ok(read)
+    })?;
     let mut survey = Survey::new(format == Format::Text);
     let mut pinned = Vec::new();
-    let mut features_shape = None;
-    for (path, role) in objects {
-        let layout = Layout {
-            format,
-            csv: csv.unwrap_or(CsvLayout { header: false, delimiter: ',' }),
-            column: columns.as_ref().map_or(0, |columns| columns.target),
-            role,
-        };
-        if role == Some(Role::Features) && features_shape.is_none() {
-            features_shape = Some(peek(&place, &path, probe_idx)?.shape);
-        }
-        let before = (survey.rows, survey.targets);
-        let content = decode(&place, &path, None, &layout, &mut survey)?;
-        let rows = if role == Some(Role::Target) { survey.targets - before.1 } else { survey.rows - before.0 };
+    for (Listed { source, role, .. }, (content, found)) in objects.into_iter().zip(read) {
+        let rows = if role == Some(Role::Target) { found.targets } else { found.rows };
+        let before = survey.targets;
+        survey.add(&found).map_err(|bad| bad.of(source.shown(&place)))?;
         if role == Some(Role::Target) && survey.targets != survey.rows {
             return Err(DataError::Malformed {
-                object: place.shown(&path),
+                object: source.shown(&place),
                 place: "header".to_owned(),
-                expected: format!("{} labels, as there are images", survey.rows - before.1),
+                expected: format!("{} labels, as there are images", survey.rows - before),
                 found: rows.to_string(),
             });
         }
-        pinned.push(Object { path, size: content.size, digest: content.digest, rows, role });
+        let Content { size, digest, version } = content;
+        pinned.push(Object { path: source.path, size, digest, rows, role, stored: source.stored, version });
     }
     if survey.rows == 0 {
         return Err(DataError::Malformed {
@@ -68,12 +81,92 @@ pub fn pin(uri: &str, options: &PinOptions) -> Result<Manifest, DataError> {
         root,
         objects: pinned,
         rows: survey.rows,
-        features: features(format, &survey, features_shape, options)?,
-        target: target(format, &survey, columns.map(|columns| columns.target), options)?,
-        csv,
+        features: features(format, &survey, shape, options)?,
+        target: target(format, &survey, columns.as_ref().map(|columns| columns.target), options)?,
+        csv: columns.and_then(|columns| columns.csv),
+        tar: layout.tar,
     };
     // What was just made must hold when it is read again: bounds are checked in one place only.
     Manifest::parse(&manifest.to_bytes(), uri)
+}
+
+/// Size, digest and rows of an object: read, or known from when this version of it was last read.
+fn read_object(
+    place: &Place,
+    object: &Listed,
+    layout: &Layout,
+    record: Option<&Record>,
+) -> Result<(Content, Survey), DataError> {
+    if let Some(known) = record.and_then(|record| record.get(object)) {
+        let version = object.version.clone();
+        return Ok((Content { size: known.size, digest: known.digest.clone(), version }, known.survey.clone()));
+    }
+    let mut survey = Survey::new(layout.format == Format::Text);
+    let layout = Layout { role: object.role, ..layout.clone() };
+    let content = decode(place, &object.source, &layout, &mut survey)?;
+    if let Some(record) = record {
+        record.add(object, &content, &survey);
+    }
+    Ok((content, survey))
+}
+
+/// What the first object's start says of how to read all of them.
+struct FirstLook {
+    layout: Layout,
+    columns: Option<Columns>,
+    /// Of one sample, in the formats that say so themselves.
+    shape: Option<Vec<u32>>,
+}
+
+impl FirstLook {
+    fn at(place: &Place, first: &Listed, format: Format, options: &PinOptions) -> Result<Self, DataError> {
+        let (mut columns, mut tar, mut shape) = (None, None, None);
+        match format {
+            Format::Csv | Format::Parquet => columns = Some(self::columns(place, &first.source, format, options)?),
+            Format::Idx => shape = Some(peek(place, &first.source, probe_idx)?.shape),
+            Format::Tar => {
+                let (layout, found) = samples(place, &first.source, options)?;
+                (tar, shape) = (Some(layout), Some(found));
+            }
+            Format::Text => {}
+        }
+        let layout = Layout {
+            format,
+            csv: columns
+                .as_ref()
+                .and_then(|columns: &Columns| columns.csv)
+                .unwrap_or(CsvLayout { header: false, delimiter: ',' }),
+            column: columns.as_ref().map_or(0, |columns| columns.target),
+            role: None,
+            tar,
+            shape: shape.clone().unwrap_or_default(),
+        };
+        Ok(Self { layout, columns, shape })
+    }
+}
+
+/// How a tar archive's samples are read, and their shape.
+fn samples(place: &Place, first: &Source, options: &PinOptions) -> Result<(TarLayout, Vec<u32>), DataError> {
+    let field = match &options.target {
+        Some(Column::Name(name)) => Some(name.as_str()),
+        Some(Column::Index(index)) => {
+            return Err(DataError::Option {
+                option: "target",
+                expected: "a key of the samples' JSON".to_owned(),
+                found: index.to_string(),
+                hint: "leave it out where the target is a member .cls or .txt".to_owned(),
+            });
+        }
+        None => None,
+    };
+    let probe = peek(place, first, |input| probe_tar(input, field))?;
+    let mut shape = probe.shape;
+    if let Some(Shape(asked)) = &options.shape
+        && matches!(asked[..], [1 | 3, _, _])
+    {
+        shape.clone_from(asked);
+    }
+    Ok((probe.layout, shape))
 }
 
 struct Columns {
@@ -82,17 +175,12 @@ struct Columns {
 }
 
 /// Finds the target's column from the first object's own names.
-fn columns(
-    place: &crate::place::Place,
-    path: &str,
-    format: Format,
-    options: &PinOptions,
-) -> Result<Columns, DataError> {
+fn columns(place: &Place, first: &Source, format: Format, options: &PinOptions) -> Result<Columns, DataError> {
     let (count, names, csv) = if format == Format::Csv {
-        let probe = peek(place, path, probe_csv)?;
+        let probe = peek(place, first, probe_csv)?;
         (probe.columns, probe.names, Some(probe.layout))
     } else {
-        let columns = peek(place, path, parquet_columns)?;
+        let columns = peek(place, first, parquet_columns)?;
         (columns.len(), Some(columns), None)
     };
     let no_such = |expected: String, found: String, hint: &str| DataError::Option {
@@ -149,7 +237,7 @@ fn features(
         None => vec![u32::try_from(elements).unwrap_or(u32::MAX)],
     };
     let shape = options.shape.as_ref().map_or(natural, |Shape(shape)| shape.clone());
-    let is_image_bytes = format == Format::Idx && survey.dtype == Dtype::Uint8;
+    let is_image_bytes = matches!(format, Format::Idx | Format::Tar) && survey.dtype == Dtype::Uint8;
     let default_scale = if is_image_bytes { 1.0 / 255.0 } else { 1.0 };
     let scale = options.scale.map_or(default_scale, |Scale(scale)| scale);
     let features = Features { shape, dtype: survey.dtype, scale };

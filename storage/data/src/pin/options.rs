@@ -10,11 +10,13 @@ pub struct PinOptions {
     pub name: Option<String>,
     /// Default: from the files' names.
     pub format: Option<Format>,
-    /// CSV and Parquet: the column to be learned. Default: the last.
+    /// DVC: the path of the output to pin. Needed where there is more than one.
+    pub out: Option<String>,
+    /// CSV and Parquet: the column to be learned. Default: the last. Tar: the key of the target in a sample's JSON.
     pub target: Option<Column>,
     /// Default: classes when all targets are whole numbers from 0 to 999, else numbers.
     pub kind: Option<TargetKind>,
-    /// What each feature is multiplied by. Default: 1; 1/255 for IDX images of bytes.
+    /// What each feature is multiplied by. Default: 1; 1/255 for images of bytes.
     pub scale: Option<Scale>,
     /// Of one sample. Default: as the file has it; rows of a table are flat.
     pub shape: Option<Shape>,

@@ -22,7 +22,7 @@ fn the_last_column_is_the_class_and_whole_small_numbers_are_bytes() {
     assert_eq!(features(&data), [0.0, 8.0, 4.0, 2.0, 127.5, 0.0]);
     assert_eq!(classes(&data), [1, 0, 2]);
     let mut picked = [0.0; 4];
-    data.fill_features(&[2, 0], &mut picked);
+    data.fill_features(&[2, 0], &mut picked).unwrap();
     assert_eq!(picked, [127.5, 0.0, 0.0, 8.0]);
 }
 

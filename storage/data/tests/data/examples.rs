@@ -2,10 +2,8 @@
 
 use crate::folder::{classes, features};
 use std::path::{Path, PathBuf};
-use trainctl_data::{
-    Dataset, Finding, Manifest, PinOptions, Scale, Shape, Split, Target, manifest_digest, pin, verify,
-};
-use trainctl_jobs::{DataFacts, JobSpec, TargetFacts, parse};
+use trainctl_data::{Dataset, Finding, Manifest, PinOptions, Scale, Shape, Target, manifest_digest, pin, verify};
+use trainctl_jobs::{JobSpec, parse};
 
 fn jobs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../jobs").canonicalize().unwrap()
@@ -70,7 +68,7 @@ fn shakespeare_speaks() {
     let data = open("shakespeare");
     assert_eq!((data.rows(), data.windows(64)), (5_057_282, 79_020));
     let mut tokens = [0; 26];
-    data.fill_tokens(&[0], 25, &mut tokens);
+    data.fill_tokens(&[0], 25, &mut tokens).unwrap();
     let text: String = tokens.iter().map(|&token| char::from(token as u8)).collect();
     assert_eq!(text, "ALL'S WELL THAT ENDS WELL\n");
 }
@@ -83,24 +81,18 @@ fn resolved(file: &str) -> JobSpec {
     let manifest_path = job.find_manifest(&jobs(), Path::new("/")).unwrap_or_else(|errors| panic!("{errors}"));
     let bytes = std::fs::read(&manifest_path).unwrap();
     let manifest = Manifest::parse(&bytes, &job.data.manifest).unwrap();
-    let split = Split::new(manifest.samples(job.model.context()), job.data.held_out, job.data.held_out_seed);
-    let facts = DataFacts {
-        manifest: manifest_path,
-        digest: manifest_digest(&bytes),
-        train_samples: split.train_len(),
-        sample_shape: manifest.features.shape.clone(),
-        target: match manifest.target {
-            Target::Class { classes, .. } => TargetFacts::Classes(classes),
-            Target::Number { .. } => TargetFacts::Number,
-            Target::NextByte => TargetFacts::NextByte,
-        },
-    };
+    let facts = manifest.facts(&job, manifest_path, manifest_digest(&bytes));
     job.resolve(&jobs(), &facts).unwrap_or_else(|errors| panic!("{}", errors.locate(&text, file)))
 }
 
 #[test]
 fn the_example_jobs_hold() {
-    for (file, steps) in [("digits.toml", 2000), ("mnist-convnet.toml", 352), ("shakespeare-gpt.toml", 3000)] {
+    for (file, steps) in [
+        ("digits.toml", 2000),
+        ("digits-torchscript.toml", 600),
+        ("mnist-convnet.toml", 352),
+        ("shakespeare-gpt.toml", 3000),
+    ] {
         let job = resolved(file);
         assert_eq!(job.train.steps, Some(steps), "{file}");
         assert_eq!(Some(job.name.as_str()), file.strip_suffix(".toml"));

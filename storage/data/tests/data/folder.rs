@@ -67,20 +67,20 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
 pub(crate) fn features(data: &Dataset) -> Vec<f32> {
     let rows: Vec<u64> = (0..data.rows()).collect();
     let mut out = vec![f32::NAN; rows.len() * data.sample_elements()];
-    data.fill_features(&rows, &mut out);
+    data.fill_features(&rows, &mut out).unwrap();
     out
 }
 
 pub(crate) fn classes(data: &Dataset) -> Vec<i64> {
     let rows: Vec<u64> = (0..data.rows()).collect();
     let mut out = vec![-1; rows.len()];
-    data.fill_classes(&rows, &mut out);
+    data.fill_classes(&rows, &mut out).unwrap();
     out
 }
 
 pub(crate) fn numbers(data: &Dataset) -> Vec<f32> {
     let rows: Vec<u64> = (0..data.rows()).collect();
     let mut out = vec![f32::NAN; rows.len()];
-    data.fill_numbers(&rows, &mut out);
+    data.fill_numbers(&rows, &mut out).unwrap();
     out
 }

@@ -11,7 +11,7 @@ fn windows_share_no_byte_and_have_one_more_than_the_context() {
     assert_eq!(data.windows(3), 3);
     assert_eq!(manifest.samples(Some(3)), 3);
     let mut tokens = [0; 8];
-    data.fill_tokens(&[2, 0], 3, &mut tokens);
+    data.fill_tokens(&[2, 0], 3, &mut tokens).unwrap();
     assert_eq!(tokens.map(|token| u8::try_from(token).unwrap()), *b"ghijabcd");
     assert_eq!([data.windows(9), data.windows(10), data.windows(1)], [1, 0, 9]);
 }
@@ -24,7 +24,7 @@ fn several_files_are_one_text() {
     let (manifest, data) = folder.pinned("plays", &PinOptions::default());
     assert_eq!(manifest.objects.iter().map(|object| object.rows).collect::<Vec<_>>(), [2, 2]);
     let mut tokens = [0; 4];
-    data.fill_tokens(&[0], 3, &mut tokens);
+    data.fill_tokens(&[0], 3, &mut tokens).unwrap();
     assert_eq!(tokens.map(|token| u8::try_from(token).unwrap()), *b"abcd");
 }
 
@@ -33,7 +33,7 @@ fn every_byte_is_a_token() {
     let bytes: Vec<u8> = (0..=255).collect();
     let (_, data) = Folder::with("a.txt", &bytes).pinned("a.txt", &PinOptions::default());
     let mut tokens = [0; 256];
-    data.fill_tokens(&[0], 255, &mut tokens);
+    data.fill_tokens(&[0], 255, &mut tokens).unwrap();
     assert!(tokens.iter().copied().eq(0..256));
 }
 

@@ -1,11 +1,10 @@
 //! `ckpt pull`: a checkpoint copied out, verified on the way.
 
-use super::failure;
-use super::place::Place;
+use super::progress;
 use crate::failure::Failure;
 use crate::format;
 use crate::printer::Printer;
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::runs::{Place, failure};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -20,9 +19,7 @@ struct Pulled {
 
 /// Copies, with a bar.
 pub(super) async fn pull(printer: &Printer, place: &Place, step: u64, dest: PathBuf) -> Result<(), Failure> {
-    let style = "pulling step {msg}  {wide_bar}  {bytes}/{total_bytes}  {eta}";
-    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = printer.live().add(ProgressBar::no_length().with_style(style).with_message(step.to_string()));
+    let bar = progress::bytes(printer, format!("pulling step {step}"), 0);
     let pulled = place.folder.pull(step, &dest, |progress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.done_bytes);

@@ -1,10 +1,9 @@
 //! `ckpt verify`: every byte of a checkpoint against the digests of its manifest.
 
-use super::failure;
-use super::place::Place;
 use crate::failure::{Class, Failure, chain};
 use crate::format;
 use crate::printer::Printer;
+use crate::runs::{Place, failure};
 use crate::table::{Rows, Tone, plain, toned};
 use serde::Serialize;
 use trainctl_checkpoint::CheckpointError;
@@ -27,8 +26,11 @@ pub(super) async fn verify(printer: &Printer, place: &Place, step: Option<u64>) 
         printer.note(&format!("no checkpoints in {}", place.shown));
     }
     let mut verdicts = Vec::new();
-    for step in steps {
-        let damage = match place.folder.verify(step).await {
+    for (at, &step) in steps.iter().enumerate() {
+        let spinner = printer.spinner(&format!("verifying step {step}, {} of {}", at + 1, steps.len()));
+        let verified = place.folder.verify(step).await;
+        spinner.finish_and_clear();
+        let damage = match verified {
             Ok(_) => None,
             Err(error @ (CheckpointError::Damaged(_) | CheckpointError::FormatVersion { .. })) => Some(chain(&error)),
             Err(error) => return Err(failure(&error)),
@@ -50,7 +52,7 @@ pub(super) async fn verify(printer: &Printer, place: &Place, step: Option<u64>) 
     let all = format::count(verdicts.len() as u64, "checkpoint");
     let hint = match (verdicts.iter().rfind(|verdict| verdict.whole), step) {
         (Some(whole), _) => format!("a job that resumes falls back to step {}, the newest whole one", whole.step),
-        (None, Some(_)) => "without --step all are verified, and the newest whole one is named".to_owned(),
+        (None, Some(_)) => "without a step all are verified, and the newest whole one is named".to_owned(),
         (None, None) => "nothing is left to go on from: bring a copy back, or submit under another name".to_owned(),
     };
     Err(Failure::new(Class::Damaged, format!("{}: {damaged} of {all} can't be trusted", place.shown)).hint(hint))

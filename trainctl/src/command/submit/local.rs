@@ -5,17 +5,16 @@ use super::preflight::Checked;
 use super::{hand_over, show_end, wait};
 use crate::cli::Session;
 use crate::client::Coordinator;
-use crate::command::watch::outcome;
 use crate::embedded::{Embedded, Ending};
 use crate::failure::{Class, Failure};
 use crate::follow::{End, Follower, Show};
 use crate::interrupts::Interrupts;
 use crate::logging::{self, Base};
+use crate::runs::Place;
 use crate::tell;
 use crate::view;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use trainctl_checkpoint::RunFolder;
 use trainctl_proto::v1::JobStatus;
 
 /// How far the job came.
@@ -28,8 +27,8 @@ enum Progress {
     Stopped,
 }
 
-/// Runs the job here; with a coordinator that serves this home already, there.
-pub(super) async fn run(session: &Session, checked: Checked, pools: Option<PathBuf>) -> Result<(), Failure> {
+/// Runs the job here to its end, whatever that is; with a coordinator that serves this home already, there.
+pub(super) async fn run(session: &Session, checked: Checked, pools: Option<PathBuf>) -> Result<JobStatus, Failure> {
     if let Some(url) = &session.reach.url {
         return Err(Failure::new(
             Class::Usage,
@@ -62,7 +61,7 @@ async fn elsewhere(
     mut coordinator: Coordinator,
     checked: Checked,
     pools: Option<PathBuf>,
-) -> Result<(), Failure> {
+) -> Result<JobStatus, Failure> {
     let url = coordinator.url().to_owned();
     if let Some(pools) = pools {
         let message =
@@ -88,7 +87,7 @@ impl Here<'_> {
         &self.checked.spec.name
     }
 
-    async fn run(&self, embedded: Embedded, interrupts: &mut Interrupts) -> Result<(), Failure> {
+    async fn run(&self, embedded: Embedded, interrupts: &mut Interrupts) -> Result<JobStatus, Failure> {
         let printer = &self.session.printer;
         let show = if printer.json() { Show::Aside } else { Show::Text };
         let mut follower = Follower::new(printer, &self.session.reach, self.job(), show);
@@ -102,9 +101,8 @@ impl Here<'_> {
                 follower.clear();
                 let others = embedded.unfinished().await;
                 embedded.end(interrupts).await?;
-                show_end(printer, &status)?;
                 self.tell_others(&others);
-                outcome(&status)
+                Ok(*status)
             }
             Ok(Progress::Interrupted) => self.interrupted(embedded, follower, interrupts).await,
             Ok(Progress::Stopped) => {
@@ -139,7 +137,7 @@ impl Here<'_> {
         embedded: Embedded,
         mut follower: Follower,
         interrupts: &mut Interrupts,
-    ) -> Result<(), Failure> {
+    ) -> Result<JobStatus, Failure> {
         let printer = &self.session.printer;
         let job = self.job();
         let submitted = embedded.unfinished().await.iter().any(|status| status.job == job);
@@ -163,12 +161,11 @@ impl Here<'_> {
 
     /// The step is the newest checkpoint's: that is what the job goes on from, and the coordinator that could be asked
     /// is gone.
-    async fn tell_where_it_stands(&self, follower: &Follower, ending: Ending) -> Result<(), Failure> {
+    async fn tell_where_it_stands(&self, follower: &Follower, ending: Ending) -> Result<JobStatus, Failure> {
         let printer = &self.session.printer;
         let mut status = follower.last().cloned().unwrap_or_default();
         if view::ended(&status.state) {
-            show_end(printer, &status)?;
-            return outcome(&status);
+            return Ok(status);
         }
         let saved = saved_step(&status.checkpoint_root, self.job()).await;
         status.state = "suspended".to_owned();
@@ -198,5 +195,5 @@ impl Here<'_> {
 }
 
 async fn saved_step(root: &str, job: &str) -> Option<u64> {
-    RunFolder::open(root, job).ok()?.steps().await.ok()?.last().copied()
+    Place::open(root, job).ok()?.folder.steps().await.ok()?.last().copied()
 }

@@ -13,7 +13,7 @@ use crate::printer::Printer;
 use crate::tell;
 use crate::view::Job;
 use clap::Args;
-use preflight::Checked;
+pub(crate) use preflight::{Checked, check_recorded};
 use std::path::PathBuf;
 use trainctl_proto::v1::JobStatus;
 
@@ -49,15 +49,28 @@ pub(crate) struct SubmitArgs {
 /// Submits; with `--watch` or `--local` waits, and fails if the job does.
 pub(crate) async fn run(session: &Session, args: SubmitArgs) -> Result<(), Failure> {
     let checked = preflight::check(&args.file, &args.set).await?;
-    if args.local {
-        return local::run(session, checked, args.pools).await;
-    }
-    let mut coordinator = session.reach.connect().await?;
-    let status = hand_over(&mut coordinator, &checked).await?;
-    if args.watch {
-        return wait(session, &mut coordinator, &status.job).await;
-    }
-    session.printer.emit(&Job::from(status.clone()), |printer| submitted(printer, &status))
+    let printer = &session.printer;
+    let ended = if args.local {
+        local::run(session, checked, args.pools).await?
+    } else {
+        let mut coordinator = session.reach.connect().await?;
+        let status = hand_over(&mut coordinator, &checked).await?;
+        if !args.watch {
+            return printer.emit(&Job::from(status.clone()), |printer| submitted(printer, &status));
+        }
+        wait(session, &mut coordinator, &status.job).await?
+    };
+    show_end(printer, &ended)?;
+    outcome(&ended)
+}
+
+/// Runs a checked job here to its end, whatever that is.
+pub(crate) async fn run_here(
+    session: &Session,
+    checked: Checked,
+    pools: Option<PathBuf>,
+) -> Result<JobStatus, Failure> {
+    local::run(session, checked, pools).await
 }
 
 fn submitted(printer: &Printer, status: &JobStatus) -> String {
@@ -91,8 +104,8 @@ async fn hand_over(coordinator: &mut Coordinator, checked: &Checked) -> Result<J
     coordinator.submit(&checked.spec.name, checked.request()?).await
 }
 
-/// Follows a job that some coordinator runs. Ctrl-C ends the following only.
-async fn wait(session: &Session, coordinator: &mut Coordinator, job: &str) -> Result<(), Failure> {
+/// Follows a job that some coordinator runs to its end. Ctrl-C ends the following only.
+async fn wait(session: &Session, coordinator: &mut Coordinator, job: &str) -> Result<JobStatus, Failure> {
     let printer = &session.printer;
     let show = if printer.json() { Show::Aside } else { Show::Text };
     let mut follower = Follower::new(printer, &session.reach, job, show);
@@ -110,11 +123,7 @@ async fn wait(session: &Session, coordinator: &mut Coordinator, job: &str) -> Re
             printer.note(&suspended(&status));
             Err(Failure::silent(Class::Interrupted))
         }
-        Some(End::Ended(_)) => {
-            let status = coordinator.show(job).await?;
-            show_end(printer, &status)?;
-            outcome(&status)
-        }
+        Some(End::Ended(_)) => coordinator.show(job).await,
     }
 }
 

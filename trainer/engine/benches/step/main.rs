@@ -12,7 +12,7 @@ use jobs::Job;
 use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
-use trainer_collective::{Buffers, Identity, Inbox, Meeting, Mesh, Poller};
+use trainer_collective::{Buffers, Context, Exchange, Identity, Inbox, Links, Meeting, Mesh, Numerics, Poller};
 use trainer_core::membership::Header;
 use trainer_core::{Assignment, Member, Phase, Round};
 use trainer_engine::Engine;
@@ -52,14 +52,14 @@ impl Ours {
         let engine = Engine::new(&job.spec, job.open()).expect("make the engine");
         let mut poller = Poller::new().expect("set up polling");
         let me = Identity { worker: "w1".to_owned(), secret: [0; 32] };
-        let inbox = Inbox::new(me, poller.bell());
+        let inbox = Inbox::new(me, Links::default(), poller.bell()).expect("set up connections");
         let shards = 0..job.spec.train.logical_shards;
         let members = vec![Member { worker: "w1".to_owned(), address: String::new(), shards }];
         let assignment = Assignment { generation: 1, immediate: true, members, reason: String::new() };
         let mut meeting = Meeting::start(&inbox, &assignment).expect("be a member");
         assert!(meeting.advance(&mut poller, &inbox).expect("meet nobody"));
         Self {
-            buffers: Buffers::new(engine.train_len()),
+            buffers: Buffers::new(engine.train_len(), Numerics::Exact).expect("make vectors"),
             engine,
             poller,
             mesh: meeting.complete(),
@@ -70,21 +70,26 @@ impl Ours {
     }
 
     fn step(&mut self) {
-        let shards = self.mesh.shards();
-        self.buffers.begin(shards.end, &shards);
-        for shard in shards {
-            self.engine.train_shard(self.step, shard, self.buffers.next_vector()).expect("train a shard");
-            let began = Instant::now();
-            self.buffers.push(shard);
-            self.summing += began.elapsed();
-        }
+        let cx = &mut Context {
+            mesh: &mut self.mesh,
+            poller: &mut self.poller,
+            buffers: &mut self.buffers,
+            interrupted: &|| false,
+            at: &mut |_| {},
+        };
         let began = Instant::now();
+        let mut computing = Duration::ZERO;
         let round = Round { step: self.step, phase: Phase::Train };
-        let (poller, buffers) = (&mut self.poller, &mut self.buffers);
-        self.mesh
-            .exchange(poller, round, Header::default(), buffers, &|| false, &mut |_| {})
-            .expect("exchange with nobody");
-        self.summing += began.elapsed();
+        let mut exchange = Exchange::begin(cx, round).expect("begin an exchange with nobody");
+        for shard in cx.mesh.shards() {
+            exchange.shard(cx, shard, |vector, ready| {
+                let began = Instant::now();
+                self.engine.train_shard(self.step, shard, vector, ready).expect("train a shard");
+                computing += began.elapsed();
+            });
+        }
+        exchange.finish(cx, Header::default()).expect("exchange with nobody");
+        self.summing += began.elapsed() - computing;
         let began = Instant::now();
         self.engine.apply(self.step, self.buffers.sum()).expect("apply the sum");
         self.applying += began.elapsed();
@@ -170,6 +175,7 @@ impl Measured {
             "unit": "ms",
             "ratio": self.ratio,
             "target": TARGET,
+            "target_of": "ratio",
             "met": self.met(),
             "runs": self.runs,
             "spread": self.spread,

@@ -88,7 +88,7 @@ impl Model for Convnet {
         self.dropout > 0.0
     }
 
-    fn forward(&self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor, TchError> {
+    fn forward(&mut self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor, TchError> {
         let [channels, height, width] = self.image;
         let mut x = input.f_view([-1, channels, height, width])?;
         for _ in &self.channels {

@@ -97,7 +97,7 @@ impl Model for Gpt {
         self.dropout > 0.0
     }
 
-    fn forward(&self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor, TchError> {
+    fn forward(&mut self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor, TchError> {
         let tokens = pass.parameter();
         let x = Tensor::f_embedding(tokens, input, -1, false, false)?.f_add(pass.parameter())?;
         let mut x = pass.dropout(x, self.dropout)?;

@@ -49,7 +49,7 @@ impl Model for Mlp {
         self.dropout > 0.0 && self.layers() > 1
     }
 
-    fn forward(&self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor, TchError> {
+    fn forward(&mut self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor, TchError> {
         let mut x = input.f_flatten(1, -1)?;
         for _ in 1..self.layers() {
             x = pass.linear(&x, pass.parameter(), Some(pass.parameter()))?.f_relu()?;

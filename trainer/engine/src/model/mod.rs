@@ -6,6 +6,7 @@
 mod convnet;
 mod gpt;
 mod mlp;
+pub(crate) mod torchscript;
 
 use crate::error::EngineError;
 use crate::seed::{Stream, mix};
@@ -44,6 +45,8 @@ pub(crate) enum Initial {
     Normal {
         deviation: f64,
     },
+    /// The model has it, and writes it in [`Model::adopt`].
+    Own,
 }
 
 impl Initial {
@@ -61,7 +64,7 @@ impl Initial {
     pub(crate) fn fill(self, seed: u64, out: &mut [f32]) {
         let mut stream = Stream::new(seed);
         match self {
-            Self::Zero => out.fill(0.0),
+            Self::Zero | Self::Own => out.fill(0.0),
             Self::One => out.fill(1.0),
             Self::Uniform { bound } => out.fill_with(|| ((stream.uniform() * 2.0 - 1.0) * bound) as f32),
             Self::Normal { deviation } => out.fill_with(|| (stream.normal() * deviation) as f32),
@@ -74,6 +77,15 @@ pub(crate) fn initial_seed(job_seed: u64, index: usize) -> u64 {
     mix(job_seed, crate::seed::Purpose::Initial, index as u64, 0)
 }
 
+/// Views into a replica's memory, in the order of declaration.
+pub(crate) struct Views {
+    pub(crate) parameters: Vec<Tensor>,
+    /// In the state.
+    pub(crate) buffers: Vec<Tensor>,
+    /// Where a pass finds the buffers, and updates them.
+    pub(crate) scratch: Vec<Tensor>,
+}
+
 /// A model of a certain size.
 pub(crate) trait Model: Send {
     /// What the optimizer updates.
@@ -84,14 +96,28 @@ pub(crate) trait Model: Send {
         Vec::new()
     }
 
+    /// Names, shapes and first values of what grows by one with each training pass.
+    fn counters(&self) -> Vec<(String, Vec<i64>, f32)> {
+        Vec::new()
+    }
+
     /// Whether a training pass draws random numbers.
     fn draws(&self) -> bool;
 
+    /// Called once, before the first pass: returns the leaves of autograd's graph, on the views' memory. A model with
+    /// tensors of its own writes their values to the views and moves into their memory.
+    fn adopt(&mut self, views: &mut Views) -> Result<Vec<Tensor>, TchError> {
+        Ok(views.parameters.drain(..).map(|view| view.set_requires_grad(true)).collect())
+    }
+
     /// From a batch of inputs to one row of float32 outputs for each sample (for each token: `[samples * context, _]`).
-    fn forward(&self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor, TchError>;
+    fn forward(&mut self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor, TchError>;
 }
 
-/// Builds the model that the job asks for, for what the data offers.
+/// Builds the built-in model that the job asks for, for what the data offers.
+///
+/// # Panics
+/// For a TorchScript module, which is loaded: [`torchscript::Torchscript::load`].
 pub(crate) fn build(spec: &ModelSpec, task: &Task) -> Result<Box<dyn Model>, EngineError> {
     Ok(match spec {
         ModelSpec::Mlp { hidden, dropout } => Box::new(mlp::Mlp::new(hidden, *dropout, task)?),
@@ -99,6 +125,7 @@ pub(crate) fn build(spec: &ModelSpec, task: &Task) -> Result<Box<dyn Model>, Eng
         ModelSpec::Gpt { layers, heads, width, dropout, .. } => {
             Box::new(gpt::Gpt::new(*layers, *heads, *width, *dropout, task)?)
         }
+        ModelSpec::Torchscript { .. } => unreachable!("a TorchScript module is loaded, not built"),
     })
 }
 
@@ -108,14 +135,22 @@ pub(crate) struct Pass<'a> {
     buffers: &'a [Tensor],
     next_parameter: Cell<usize>,
     next_buffer: Cell<usize>,
+    counters: &'a [f32],
     compute: Kind,
     training: bool,
 }
 
 impl<'a> Pass<'a> {
     /// Matrix products and convolutions run in `compute`; all else runs in float32.
-    pub(crate) fn new(parameters: &'a [Tensor], buffers: &'a [Tensor], compute: Kind, training: bool) -> Self {
-        Self { parameters, buffers, next_parameter: Cell::new(0), next_buffer: Cell::new(0), compute, training }
+    pub(crate) fn new(
+        parameters: &'a [Tensor],
+        buffers: &'a [Tensor],
+        counters: &'a [f32],
+        compute: Kind,
+        training: bool,
+    ) -> Self {
+        let (next_parameter, next_buffer) = (Cell::new(0), Cell::new(0));
+        Self { parameters, buffers, next_parameter, next_buffer, counters, compute, training }
     }
 
     /// The next parameter, in the order of declaration.
@@ -126,6 +161,12 @@ impl<'a> Pass<'a> {
     /// The next buffer, in the order of declaration.
     fn buffer(&self) -> &'a Tensor {
         &self.buffers[self.next_buffer.replace(self.next_buffer.get() + 1)]
+    }
+
+    /// Takes everything at once, for a model that has its tensors on the same memory.
+    fn take_all(&self) {
+        self.next_parameter.set(self.parameters.len());
+        self.next_buffer.set(self.buffers.len());
     }
 
     /// Whether the pass took everything that was declared.

@@ -87,7 +87,7 @@ mod tests {
         ];
         for spec in specs {
             let declared = [Declared { name: "p".to_owned(), shape: vec![16], initial: Initial::Zero }];
-            let layout = Layout::new(&declared, &[], slot_names(&spec));
+            let layout = Layout::new(&declared, &[], slot_names(&spec), &[]);
             let mut parameters = vec![1f32; layout.parameters_len];
             let mut slots = vec![0f32; layout.slots * layout.parameters_len];
             let mut sum = vec![1f32; layout.parameters_len];

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
@@ -17,11 +18,11 @@ pub(crate) const SHARDS: u32 = 8;
 pub(crate) struct Fixture {
     pub(crate) spec: JobSpec,
     manifest: Manifest,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Fixture {
-    /// `mlp`, `convnet`, `gpt`, each also with `-bf16` after it, or `mse`.
+    /// `mlp`, `convnet`, `gpt`, each also with `-bf16` after it, `mse`, or a file of `tests/modules`.
     pub(crate) fn new(name: &str) -> Self {
         let (model, compute) = match name.strip_suffix("-bf16") {
             Some(model) => (model, "bf16"),
@@ -29,20 +30,25 @@ impl Fixture {
         };
         let folder = tempfile::tempdir().expect("make a folder");
         let (manifest, model, loss) = match model {
-            "mlp" => {
-                (digits(folder.path(), None), r#"{"kind": "mlp", "hidden": [48, 20], "dropout": 0.1}"#, "cross-entropy")
-            }
+            "mlp" => (
+                digits(folder.path(), None),
+                r#"{"kind": "mlp", "hidden": [48, 20], "dropout": 0.1}"#.to_owned(),
+                "cross-entropy",
+            ),
             "convnet" => (
                 digits(folder.path(), Some(Shape(vec![1, 8, 8]))),
-                r#"{"kind": "convnet", "channels": [7, 12], "dropout": 0.25}"#,
+                r#"{"kind": "convnet", "channels": [7, 12], "dropout": 0.25}"#.to_owned(),
                 "cross-entropy",
             ),
             "gpt" => (
                 text(folder.path()),
-                r#"{"kind": "gpt", "layers": 2, "heads": 3, "width": 36, "context": 20, "dropout": 0.1}"#,
+                r#"{"kind": "gpt", "layers": 2, "heads": 3, "width": 36, "context": 20, "dropout": 0.1}"#.to_owned(),
                 "cross-entropy",
             ),
-            "mse" => (line(folder.path()), r#"{"kind": "mlp", "hidden": [16]}"#, "mse"),
+            "mse" => (line(folder.path()), r#"{"kind": "mlp", "hidden": [16]}"#.to_owned(), "mse"),
+            "text.pt" => (text(folder.path()), module(model, r#", "context": 20"#), "cross-entropy"),
+            "number.pt" => (line(folder.path()), module(model, ""), "mse"),
+            name if name.ends_with(".pt") => (digits(folder.path(), None), module(name, ""), "cross-entropy"),
             other => panic!("no fixture is named {other}"),
         };
         let spec = format!(
@@ -53,7 +59,12 @@ impl Fixture {
                            "clip_norm": 1.0, "compute": "{compute}"}}}}"#,
             13 * SHARDS
         );
-        Self { spec: serde_json::from_str(&spec).expect("a fixture's spec"), manifest, _folder: folder }
+        Self { spec: serde_json::from_str(&spec).expect("a fixture's spec"), manifest, folder }
+    }
+
+    /// Where its data is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The data, read anew.
@@ -71,6 +82,18 @@ fn pinned(folder: &Path, file: &str, content: &str, options: &PinOptions) -> Man
     let path = folder.join(file);
     std::fs::write(&path, content).expect("write the data");
     pin(path.to_str().expect("a plain path"), options).expect("pin the data")
+}
+
+/// Where the modules are that `tests/modules/export.py` made.
+pub(crate) fn module_path(file: &str) -> String {
+    format!("{}/tests/modules/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A model of the user's.
+fn module(file: &str, more: &str) -> String {
+    let path = module_path(file);
+    let digest = blake3::hash(&std::fs::read(&path).expect("read the module")).to_hex();
+    format!(r#"{{"kind": "torchscript", "path": "{path}", "digest": "blake3:{digest}"{more}}}"#)
 }
 
 /// A generator for data only: what it gives need not be good, just the same everywhere.
@@ -110,6 +133,14 @@ fn line(folder: &Path) -> Manifest {
     pinned(folder, "line.csv", &csv, &options)
 }
 
+/// Images whose target is taken for a number.
+pub(crate) fn numbers_of_64_features(folder: &Path) -> Dataset {
+    let row = |i: u32| (0..65).map(|k| (i * 7 + k).to_string()).collect::<Vec<_>>().join(",");
+    let csv: String = (0..200).map(|i| row(i) + "\n").collect();
+    let options = PinOptions { kind: Some(TargetKind::Number), ..PinOptions::default() };
+    Dataset::open(&pinned(folder, "numbers.csv", &csv, &options), Path::new("/")).expect("open the data")
+}
+
 /// 20 kB of words.
 fn text(folder: &Path) -> Manifest {
     let words = ["spot", "shard", "step", "tree", "worker", "drain", "state", "seed"];
@@ -127,10 +158,15 @@ pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
+/// A vector as the engine writes it.
+pub(crate) fn cells(vector: &mut [f32]) -> &[Cell<f32>] {
+    Cell::from_mut(vector).as_slice_of_cells()
+}
+
 /// One shard's vector, from memory that held something else.
 pub(crate) fn vector(engine: &mut Engine, step: u64, shard: u32) -> Vec<f32> {
     let mut out = vec![f32::NAN; engine.train_len()];
-    engine.train_shard(step, shard, &mut out).expect("train a shard");
+    engine.train_shard(step, shard, cells(&mut out), &mut |_| {}).expect("train a shard");
     out
 }
 
@@ -181,7 +217,7 @@ pub(crate) fn evaluate(engine: &mut Engine) -> Evaluation {
 pub(crate) fn evaluate_shards(engine: &mut Engine, shards: u32) -> Evaluation {
     let vectors = (0..shards).map(|shard| {
         let mut out = vec![f32::NAN; engine.eval_len()];
-        engine.eval_shard(shard, &mut out).expect("evaluate a shard");
+        engine.eval_shard(shard, cells(&mut out)).expect("evaluate a shard");
         out
     });
     let sum = tree_sum(vectors.collect());

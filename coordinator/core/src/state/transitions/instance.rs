@@ -2,7 +2,7 @@
 
 use crate::event::DownCause;
 use crate::ids::{InstanceId, JobId, PoolName, Timestamp, WorkerId};
-use crate::state::{Gone, Instance, InstanceState, Link, Standing, State, Worker};
+use crate::state::{Gone, Instance, InstanceState, Link, Speed, Standing, State, Worker};
 
 impl State {
     /// A new instance and its worker, of the next number.
@@ -38,6 +38,7 @@ impl State {
             departure: None,
             hello: None,
             progress: None,
+            speed: Speed::default(),
             failure: None,
             last_lines: None,
         };

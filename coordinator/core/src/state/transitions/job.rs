@@ -45,6 +45,11 @@ impl State {
         self.job_mut(job).shortage = shortage;
     }
 
+    /// Shards go from slow members to fast ones now.
+    pub(crate) fn moved_shards(&mut self, now: Timestamp, job: &JobId) {
+        self.job_mut(job).moved = Some(now);
+    }
+
     pub(crate) fn set_numerics(&mut self, job: &JobId, numerics: Option<Numerics>) {
         self.job_mut(job).numerics = numerics;
     }
@@ -116,7 +121,7 @@ impl State {
             Some(before) if !immediate => before.oldest_live,
             _ => generation,
         };
-        let step_before = entry.progress.step_max;
+        let (step_before, rollbacks) = (entry.progress.step_max, entry.counters.rollbacks);
         let follows = |worker: &WorkerId| {
             let worker = self.workers.get(worker);
             worker.is_some_and(|worker| matches!(worker.standing, Standing::Ready { donor: Some(_), .. }))
@@ -129,6 +134,7 @@ impl State {
             immediate,
             assigned: now,
             origin,
+            rollbacks,
             effective: false,
             oldest_live,
             step_before,

@@ -67,6 +67,7 @@ impl State {
         let mut resumed = Vec::new();
         for job in self.jobs.values_mut() {
             job.first_finish = job.first_finish.map(|at| now.min(at));
+            job.moved = job.moved.map(|at| now.min(at));
             job.counters.last_death = job.counters.last_death.map(|at| now.min(at));
             if let Some(group) = job.group_mut() {
                 group.assigned = now.min(group.assigned);

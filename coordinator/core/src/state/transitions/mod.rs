@@ -1,6 +1,7 @@
 //! Every change of a state, each a function that starts from what holds and leaves what must hold. Nothing here
 //! chooses: `observe` calls them for facts, `apply` for what was planned. Each notes what must be persisted.
 
+mod corruption;
 mod instance;
 mod job;
 mod load;

@@ -20,6 +20,7 @@ impl State {
                 entry.progress.state_digest = Some((digest.clone(), *step));
             }
         }
+        entry.progress.skipped_steps = entry.progress.skipped_steps.max(progress.skipped_steps);
         if let Some(step) = progress.step {
             self.reached(now, job, step);
         }
@@ -70,6 +71,7 @@ impl State {
 
     pub(crate) fn checkpoint(&mut self, job: &JobId, checkpoint: Checkpoint) {
         let max = self.settings.checkpoints_max;
+        self.agreed(job, checkpoint.step);
         let list = &mut self.job_mut(job).checkpoints;
         list.retain(|known| known.step != checkpoint.step);
         list.push(checkpoint);

@@ -1,7 +1,7 @@
 //! Changes of a worker's link and standing.
 
-use crate::event::Progress;
-use crate::ids::{JobId, Timestamp, WorkerId};
+use crate::event::{Progress, ShardTime};
+use crate::ids::{Generation, JobId, Timestamp, WorkerId};
 use crate::state::{Departure, Hello, JobState, Link, LossCause, Standing, State};
 
 impl State {
@@ -30,6 +30,13 @@ impl State {
                 entry.link = Link::Attached { heard: now };
             }
             entry.progress = Some(progress);
+        }
+    }
+
+    /// A member says what a logical shard takes it. Not persisted either.
+    pub(crate) fn timed(&mut self, now: Timestamp, worker: &WorkerId, generation: Generation, said: ShardTime) {
+        if let Some(entry) = self.workers.get_mut(worker) {
+            entry.speed.report(now, generation, said);
         }
     }
 

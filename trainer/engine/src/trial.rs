@@ -1,0 +1,60 @@
+//! What is tried with a module of the user's before it trains: that the same input gives the same bits, with other
+//! random numbers in evaluation and other batch sizes as well.
+
+use crate::batch::Batch;
+use crate::cells;
+use crate::error::{Doing, EngineError};
+use crate::replica::Replica;
+use crate::seed::{Purpose, mix};
+use crate::torch;
+use tch::{TchError, Tensor};
+
+/// Tries the replica on a batch; the state stays as it is.
+pub(crate) fn run(replica: &mut Replica, batch: &Batch, seed: u64) -> Result<(), EngineError> {
+    let (input, target) = (batch.input(), batch.target());
+    let len = replica.vector_len();
+    let mut first = vec![0f32; len];
+    let mut again = vec![0f32; len];
+    let of_pass = mix(seed, Purpose::Dropout, 0, 0);
+    replica.gradient(input, target, of_pass, cells::of(&mut first), &mut |_| {})?;
+    replica.gradient(input, target, of_pass, cells::of(&mut again), &mut |_| {})?;
+    if let Some(at) = first.iter().zip(&again).position(|(a, b)| a.to_bits() != b.to_bits()) {
+        return Err(EngineError::NotDeterministic { what: replica.part_at(at) });
+    }
+    let outputs = evaluated(replica, input, seed, 0)?;
+    if !same_bits(&outputs, &evaluated(replica, input, seed, 1)?)? {
+        return Err(EngineError::NotDeterministic { what: "outputs in evaluation".to_owned() });
+    }
+    if input.size()[0] > 1 {
+        let fewer = input.f_narrow(0, 0, 1).doing("cut a batch")?;
+        drop(replica.outputs(&fewer).map_err(fixed_batch)?);
+    }
+    Ok(())
+}
+
+fn evaluated(replica: &mut Replica, input: &Tensor, seed: u64, draw: u64) -> Result<Tensor, EngineError> {
+    let _generator = torch::seeded(mix(seed, Purpose::Dropout, draw, 0));
+    replica.outputs(input)
+}
+
+/// NaN equals NaN here.
+fn same_bits(a: &Tensor, b: &Tensor) -> Result<bool, EngineError> {
+    let bits = |of: &Tensor| of.f_view_dtype(tch::Kind::Int);
+    let equal = || bits(a)?.f_equal(&bits(b)?);
+    equal().doing("compare outputs")
+}
+
+/// The evaluation's last batch is smaller than the others.
+fn fixed_batch(error: EngineError) -> EngineError {
+    let EngineError::Torch { source, .. } = error else { return error };
+    let source = match source {
+        TchError::Torch(text) => text,
+        other => other.to_string(),
+    };
+    EngineError::Spec {
+        field: "model.path",
+        expected: "a module that takes any count of samples".to_owned(),
+        found: format!("one that fails for a single sample: {source}"),
+        hint: "use torch.jit.script, or trace with shapes taken from the input: x.flatten(1), not x.view(32, -1)",
+    }
+}
