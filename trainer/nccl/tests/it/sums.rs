@@ -6,6 +6,7 @@ use crate::vectors::{bits, compute, result, serial, shares};
 use proptest::prelude::*;
 use std::ops::Range;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 use tch::Device;
@@ -145,8 +146,9 @@ fn stuck(numerics: Numerics, generation: &Assignment, workers: Vec<Worker>, leng
     let (aborter, aborters) = channel();
     let (over, end) = channel::<()>();
     let mut end = Some(end);
+    let ended = Arc::new(Barrier::new(last));
     let members = workers.into_iter().enumerate().map(|(rank, mut worker)| {
-        let (generation, aborter) = (generation.clone(), aborter.clone());
+        let (generation, aborter, ended) = (generation.clone(), aborter.clone(), ended.clone());
         let end = if rank == last { end.take() } else { None };
         thread::spawn(move || {
             let mut mesh = worker.meet(&generation);
@@ -162,6 +164,8 @@ fn stuck(numerics: Numerics, generation: &Assignment, workers: Vec<Worker>, leng
             aborter.send(Transport::<Host>::aborter(&transport)).unwrap();
             let outcome = sum.exchange(&mut transport, ROUND);
             let again = sum.exchange(&mut transport, ROUND);
+            // A mesh that closes earlier would look like a death to whoever has not seen the abort yet.
+            ended.wait();
             assert!(matches!(again, Err(SumError::Transport(MeshError::Interrupted))), "{again:?}");
             let sum_of = sum.sum_of();
             Some(Stuck { worker, memory: sum.into_memory(), outcome, sum_of })
