@@ -109,6 +109,9 @@ fn ours(program: &Path, way: Way, world: u32, mib: f64) -> Result<f64> {
         "--output",
         "json",
     ]);
+    if way.encrypted {
+        command.arg("--tls");
+    }
     let line = programs::output(&mut command)?;
     Ok(serde_json::from_str::<Ours>(&line).with_context(|| format!("read the time {line}"))?.ours)
 }
