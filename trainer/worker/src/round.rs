@@ -149,7 +149,7 @@ impl Trainer {
             joiner: self.donor.offer(&self.parts.inbox, self.parts.engine.state().len()),
             ..Header::default()
         };
-        self.show_state(&mut header);
+        self.show_state(mesh, &mut header);
         header
     }
 
