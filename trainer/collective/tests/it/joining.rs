@@ -1,43 +1,17 @@
 //! Real sockets between threads: joiners that take the state from several donors while these go on, and what becomes
 //! of them when a donor is not there, dies, lies, or serves others at the same time.
 
+use crate::support::{Worker, assignment, meet, members, workers};
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
-use trainer_collective::{
-    Destination, Donor, Follow, FollowError, Followed, Identity, Inbox, Links, Meeting, Mesh, Poller, listen,
-};
+use trainer_collective::{Destination, Donor, Follow, FollowError, Followed};
 use trainer_core::membership::Header;
 use trainer_core::{Assignment, Member, Phase, Round};
 
-const SECRET: [u8; 32] = [5; 32];
 const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Worker {
-    name: String,
-    poller: Poller,
-    inbox: Inbox,
-    address: String,
-}
-
-impl Worker {
-    fn new(name: &str) -> Self {
-        let poller = Poller::new().unwrap();
-        let me = Identity { worker: name.to_owned(), secret: SECRET };
-        let inbox = Inbox::new(me, Links::default(), poller.bell()).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        listen(listener, inbox.clone());
-        Self { name: name.to_owned(), poller, inbox, address }
-    }
-
-    fn member(&self, rank: usize) -> Member {
-        let shard = u32::try_from(rank).unwrap();
-        Member { worker: self.name.clone(), address: self.address.clone(), shards: shard..shard + 1 }
-    }
-}
 
 fn at(step: u64) -> Round {
     Round { step, phase: Phase::Train }
@@ -72,9 +46,9 @@ struct Group {
 
 impl Group {
     fn start(count: usize, length: usize) -> Self {
-        let workers: Vec<Worker> = (0..count).map(|i| Worker::new(&format!("w{i}"))).collect();
-        let members: Vec<Member> = workers.iter().enumerate().map(|(rank, w)| w.member(rank)).collect();
-        let assignment = Assignment { generation: 1, immediate: true, members: members.clone(), reason: String::new() };
+        let workers = workers(u32::try_from(count).unwrap());
+        let members = members(&workers);
+        let assignment = assignment(1, members.clone());
         let (giving, gave) = channel();
         let (stop, stops): (Vec<_>, Vec<_>) = (0..count).map(|_| channel()).unzip();
         let threads = workers.into_iter().zip(stops).map(|(worker, stop)| {
@@ -90,16 +64,8 @@ impl Group {
     }
 }
 
-fn meet(worker: &mut Worker, assignment: &Assignment) -> Mesh {
-    let mut meeting = Meeting::start(&worker.inbox, assignment).unwrap();
-    while !meeting.advance(&mut worker.poller, &worker.inbox).unwrap() {
-        worker.poller.wait(Some(PATIENCE)).unwrap();
-    }
-    meeting.complete()
-}
-
 fn step_on(mut worker: Worker, assignment: &Assignment, length: usize, giving: &Sender<String>, stop: &Receiver<()>) {
-    let mut mesh = meet(&mut worker, assignment);
+    let mut mesh = meet(&mut worker, assignment).unwrap();
     let mut state = vec![1.0_f32; length];
     let mut donor = Donor::default();
     for step in 0.. {
@@ -116,7 +82,7 @@ fn step_on(mut worker: Worker, assignment: &Assignment, length: usize, giving: &
         donor.publish(at(step), &sum);
         donor.admit(&headers, at(step + 1), &state, SUM, &mut || {
             // Whoever started the group may not listen any more.
-            let _ = giving.send(worker.name.clone());
+            let _ = giving.send(worker.member.worker.clone());
         });
         if headers.iter().any(|h| h.newest_generation == 1) {
             return;
@@ -171,7 +137,7 @@ fn a_joiner_ends_where_its_donors_are() {
     // Shorter than one share's grain, and longer than what sockets hold.
     for (donors, length) in [(1, 5), (1, 400_003), (2, 40), (3, 40), (3, 400_003)] {
         let group = Group::start(donors, length);
-        join(&mut Worker::new("j"), &group.members, length, 3).unwrap();
+        join(&mut Worker::new("j", 0), &group.members, length, 3).unwrap();
         let mut gave: Vec<String> = group.gave.try_iter().collect();
         gave.sort();
         assert_eq!(gave, (0..donors).map(|i| format!("w{i}")).collect::<Vec<_>>(), "{length}");
@@ -190,7 +156,7 @@ fn several_joiners_at_once_are_served_by_all_donors() {
             // One of them knows fewer donors than the others.
             donors.pop();
         }
-        thread::spawn(move || join(&mut Worker::new(&format!("j{i}")), &donors, LENGTH, 2))
+        thread::spawn(move || join(&mut Worker::new(&format!("j{i}"), 0), &donors, LENGTH, 2))
     });
     for joiner in joiners.collect::<Vec<_>>() {
         joiner.join().unwrap().unwrap();
@@ -202,7 +168,7 @@ fn several_joiners_at_once_are_served_by_all_donors() {
 fn a_joiner_that_asks_twice_is_served_what_it_asked_for_last() {
     const LENGTH: usize = 1000;
     let group = Group::start(2, LENGTH);
-    let mut joiner = Worker::new("j");
+    let mut joiner = Worker::new("j", 0);
     drop(Follow::start(&joiner.inbox, &group.members).unwrap());
     drop(Follow::start(&joiner.inbox, &group.members[1..]).unwrap());
     join(&mut joiner, &group.members, LENGTH, 3).unwrap();
@@ -216,7 +182,7 @@ fn a_donor_that_is_not_there_is_named_and_the_others_are_enough() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut donors = group.members.clone();
     donors.push(Member { worker: "w9".into(), address: nobody.to_string(), shards: 2..3 });
-    let mut joiner = Worker::new("j");
+    let mut joiner = Worker::new("j", 0);
     match join(&mut joiner, &donors, LENGTH, 1) {
         Err(FollowError::Lost { donor, .. }) => assert_eq!(donor, "w9"),
         other => panic!("{other:?}"),
@@ -249,7 +215,7 @@ fn cable(address: &str, bytes: u64, cut: bool) -> String {
 fn a_donor_that_goes_in_the_middle_is_named_and_the_other_is_enough() {
     const LENGTH: usize = 4_000_000;
     let group = Group::start(2, LENGTH);
-    let mut joiner = Worker::new("j");
+    let mut joiner = Worker::new("j", 0);
     for (gone, cut) in [(0, true), (1, true), (1, false)] {
         let mut donors = group.members.clone();
         donors[gone].address = cable(&donors[gone].address, 2_000_000, cut);
@@ -272,18 +238,18 @@ fn a_request_that_not_all_donors_hear_of_keeps_nobody_waiting() {
     // A joiner that reaches one of its two donors and then goes.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let absent = Member { worker: "w9".into(), address: silent.local_addr().unwrap().to_string(), shards: 2..3 };
-    let hung = Worker::new("hung");
+    let hung = Worker::new("hung", 0);
     let follow = Follow::start(&hung.inbox, &[group.members[0].clone(), absent]).unwrap();
     drop(follow);
     drop(hung);
-    join(&mut Worker::new("j"), &group.members, LENGTH, 1).unwrap();
+    join(&mut Worker::new("j", 0), &group.members, LENGTH, 1).unwrap();
     group.end();
 }
 
 #[test]
 fn a_donor_of_another_state_is_refused() {
     let group = Group::start(1, 1000);
-    match join(&mut Worker::new("j"), &group.members, 1001, 1) {
+    match join(&mut Worker::new("j", 0), &group.members, 1001, 1) {
         Err(FollowError::Lost { donor, detail }) => {
             assert_eq!(donor, "w0");
             assert!(detail.contains("expected 4004 bytes"), "{detail}");
@@ -295,13 +261,12 @@ fn a_donor_of_another_state_is_refused() {
 
 /// The mesh of a group that just met: whoever has the state gives it to whoever has not.
 fn spread(count: usize, holders: &[usize], takers: &[usize], length: usize) {
-    let workers: Vec<Worker> = (0..count).map(|i| Worker::new(&format!("w{i}"))).collect();
-    let members = workers.iter().enumerate().map(|(rank, w)| w.member(rank)).collect();
-    let assignment = Assignment { generation: 1, immediate: true, members, reason: String::new() };
+    let workers = workers(u32::try_from(count).unwrap());
+    let assignment = assignment(1, members(&workers));
     let threads = workers.into_iter().enumerate().map(|(rank, mut worker)| {
         let (assignment, holders, takers) = (assignment.clone(), holders.to_vec(), takers.to_vec());
         thread::spawn(move || {
-            let mut mesh = meet(&mut worker, &assignment);
+            let mut mesh = meet(&mut worker, &assignment).unwrap();
             let before = if holders.contains(&rank) { state(2, length) } else { vec![-1.0; length] };
             let mut vector = before.clone();
             mesh.spread(&mut worker.poller, at(2), (&holders, &takers), &mut vector, &|| false).unwrap();

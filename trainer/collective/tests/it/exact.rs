@@ -1,55 +1,21 @@
 //! Real sockets between threads: any number of members gives the same bits, and a member's death is seen at once.
 
+use crate::support::{Worker, assignment, meet, members, workers};
 use proptest::prelude::*;
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
-use trainer_collective::{
-    Bell, Buffers, Context, Exchange, Identity, Inbox, Links, Meeting, Mesh, MeshError, Numerics, Point, Poller, listen,
-};
+use trainer_collective::{Bell, Buffers, Context, Exchange, Mesh, MeshError, Numerics, Point};
 use trainer_core::membership::Header;
 use trainer_core::tree::{Shards, split};
 use trainer_core::{Assignment, Member, Phase, Round};
 
-const SECRET: [u8; 32] = [5; 32];
-
-struct Worker {
-    poller: Poller,
-    inbox: Inbox,
-    address: String,
-}
-
-impl Worker {
-    fn new(name: &str) -> Self {
-        let poller = Poller::new().unwrap();
-        let me = Identity { worker: name.to_owned(), secret: SECRET };
-        let inbox = Inbox::new(me, Links::default(), poller.bell()).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        listen(listener, inbox.clone());
-        Self { poller, inbox, address }
-    }
-}
-
 fn group(owned: &[Shards]) -> (Vec<Worker>, Assignment) {
-    let workers: Vec<Worker> = (0..owned.len()).map(|i| Worker::new(&format!("w{i}"))).collect();
-    let members = workers.iter().zip(owned).enumerate().map(|(i, (worker, shards))| Member {
-        worker: format!("w{i}"),
-        address: worker.address.clone(),
-        shards: shards.clone(),
-    });
-    let members = members.collect();
-    (workers, Assignment { generation: 1, immediate: true, members, reason: String::new() })
-}
-
-fn meet(worker: &mut Worker, assignment: &Assignment) -> Mesh {
-    let mut meeting = Meeting::start(&worker.inbox, assignment).unwrap();
-    while !meeting.advance(&mut worker.poller, &worker.inbox).unwrap() {
-        worker.poller.wait(Some(Duration::from_secs(10))).unwrap();
-    }
-    meeting.complete()
+    let workers = workers(u32::try_from(owned.len()).unwrap());
+    let with = |(member, shards): (Member, &Shards)| Member { shards: shards.clone(), ..member };
+    let members = members(&workers).into_iter().zip(owned).map(with).collect();
+    (workers, assignment(1, members))
 }
 
 fn shares(logical_shards: u32, world_size: u32) -> Vec<Shards> {
@@ -115,7 +81,7 @@ fn run(owned: &[Shards], length: usize, rounds: u64, over: Over, numerics: Numer
     let threads = workers.into_iter().map(|mut worker| {
         let assignment = assignment.clone();
         thread::spawn(move || {
-            let mut mesh = meet(&mut worker, &assignment);
+            let mut mesh = meet(&mut worker, &assignment).unwrap();
             over.prepare(&mut mesh);
             let rank = mesh.rank();
             let mut buffers = Buffers::new(length, numerics).unwrap();
@@ -206,7 +172,7 @@ fn a_death_is_seen_by_all_others() {
         let threads = workers.into_iter().map(|mut worker| {
             let assignment = assignment.clone();
             thread::spawn(move || {
-                let mut mesh = meet(&mut worker, &assignment);
+                let mut mesh = meet(&mut worker, &assignment).unwrap();
                 over.prepare(&mut mesh);
                 let mut buffers = Buffers::new(length, Numerics::Exact).unwrap();
                 let dies = mesh.rank() == 1;
@@ -242,7 +208,7 @@ fn other_of_one_that_goes_on(waits: bool) -> Result<Vec<u32>, MeshError> {
     let (overwritten, wait) = channel::<()>();
     let same = assignment.clone();
     let hasty = thread::spawn(move || {
-        let mut mesh = meet(&mut hasty, &same);
+        let mut mesh = meet(&mut hasty, &same).unwrap();
         let mut buffers = Buffers::new(LENGTH, Numerics::Exact).unwrap();
         let stop = AtomicBool::new(false);
         for step in 0..2 {
@@ -257,8 +223,8 @@ fn other_of_one_that_goes_on(waits: bool) -> Result<Vec<u32>, MeshError> {
             assert_eq!(outcome.is_err(), step == 1);
         }
         let members = vec![Member { worker: "w0".into(), address: String::new(), shards: 0..2 }];
-        let alone = Assignment { generation: 2, immediate: true, members, reason: String::new() };
-        let mut alone = meet(&mut hasty, &alone);
+        let alone = self::assignment(2, members);
+        let mut alone = meet(&mut hasty, &alone).unwrap();
         for step in 7..11 {
             let mut cx = Context {
                 mesh: &mut alone,
@@ -272,7 +238,7 @@ fn other_of_one_that_goes_on(waits: bool) -> Result<Vec<u32>, MeshError> {
         drop(overwritten);
         if waits { Some(mesh) } else { None }
     });
-    let mut mesh = meet(&mut slow, &assignment);
+    let mut mesh = meet(&mut slow, &assignment).unwrap();
     let mut buffers = Buffers::new(LENGTH, Numerics::Exact).unwrap();
     for step in 0..2 {
         let mut cx = Context {
@@ -316,7 +282,7 @@ fn the_bell_interrupts_a_wait() {
         .map(|mut worker| {
             let (assignment, met) = (assignment.clone(), met.clone());
             thread::spawn(move || {
-                let mut mesh = meet(&mut worker, &assignment);
+                let mut mesh = meet(&mut worker, &assignment).unwrap();
                 met.send(worker.poller.bell()).unwrap();
                 if mesh.rank() == 0 {
                     let round = Round { step: 0, phase: Phase::Train };
@@ -348,7 +314,7 @@ fn interrupted_at(point: Point, over: Over) {
         let assignment = assignment.clone();
         let wait = if rank == 1 { wait.take() } else { None };
         thread::spawn(move || {
-            let mut mesh = meet(&mut worker, &assignment);
+            let mut mesh = meet(&mut worker, &assignment).unwrap();
             over.prepare(&mut mesh);
             let mut buffers = Buffers::new(LENGTH, Numerics::Exact).unwrap();
             let stop = AtomicBool::new(false);

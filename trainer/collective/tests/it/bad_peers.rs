@@ -1,57 +1,24 @@
 //! Members that greet well and then send what they should not, or nothing: each is named with what was expected of it,
 //! and the others go on without it.
 
+use crate::support::{SOON, Worker, assignment, meet, members, workers};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
-use trainer_collective::{
-    Buffers, Context, Exchange, Identity, Inbox, Links, Meeting, Mesh, MeshError, Numerics, Poller, listen,
-};
+use std::time::Duration;
+use trainer_collective::{Buffers, Context, Exchange, Meeting, Mesh, MeshError, Numerics};
 use trainer_core::membership::Header;
-use trainer_core::{Assignment, Member, Phase, Round};
+use trainer_core::{Assignment, Phase, Round};
 
 /// So many floats that they go in segments.
 const LENGTH: usize = 300_001;
-const SOON: Duration = Duration::from_secs(30);
 /// What a dialer says before its first frame: four bytes, who it is and what for, and a proof.
 const GREETING: usize = 4 + 108 + 32;
 /// A frame's head: kind, operation, round, length.
 const HEAD: usize = 40;
 /// Bytes of the two notes, each with its head, that come before the first exchange's own frames.
 const NOTES: usize = 2 * (HEAD + 64);
-
-struct Worker {
-    poller: Poller,
-    inbox: Inbox,
-    member: Member,
-}
-
-fn worker(rank: u32) -> Worker {
-    let name = format!("w{rank}");
-    let poller = Poller::new().unwrap();
-    let me = Identity { worker: name.clone(), secret: [5; 32] };
-    let inbox = Inbox::new(me, Links::default(), poller.bell()).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    listen(listener, inbox.clone());
-    Worker { poller, inbox, member: Member { worker: name, address, shards: rank..rank + 1 } }
-}
-
-fn assignment(generation: u64, members: Vec<Member>) -> Assignment {
-    Assignment { generation, immediate: true, members, reason: String::new() }
-}
-
-fn meet(worker: &mut Worker, assignment: &Assignment) -> Result<Mesh, MeshError> {
-    let mut meeting = Meeting::start(&worker.inbox, assignment)?;
-    let deadline = Instant::now() + SOON;
-    while !meeting.advance(&mut worker.poller, &worker.inbox)? {
-        assert!(Instant::now() < deadline, "{:?} did not come", meeting.missing());
-        worker.poller.wait(Some(SOON))?;
-    }
-    Ok(meeting.complete())
-}
 
 /// Meets, and does one round over sockets: one of the sum's floats.
 fn round(worker: &mut Worker, assignment: &Assignment) -> Result<(f32, Mesh), MeshError> {
@@ -120,8 +87,8 @@ fn cable(address: &str, spoil: impl Fn(usize, u8) -> Option<u8> + Send + Sync + 
 /// Three members, of which the last speaks to the first through such a cable: what the first sees of it. Then the first
 /// two go on.
 fn seen_of(spoil: impl Fn(usize, u8) -> Option<u8> + Send + Sync + 'static) -> String {
-    let mut workers: Vec<Worker> = (0..3).map(worker).collect();
-    let members: Vec<Member> = workers.iter().map(|worker| worker.member.clone()).collect();
+    let mut workers: Vec<Worker> = workers(3);
+    let members = members(&workers);
     let mut as_the_last_sees_it = members.clone();
     as_the_last_sees_it[0].address = cable(&members[0].address, spoil);
     let mut last = workers.pop().unwrap();
@@ -174,8 +141,8 @@ fn silence_in_the_middle_of_a_frame_is_noticed() {
 
 #[test]
 fn a_member_that_is_gone_before_it_is_met_is_named() {
-    let mut first = worker(0);
-    let second = worker(1);
+    let mut first = Worker::new("w0", 0);
+    let second = Worker::new("w1", 1);
     // Reset by its end, as by the system for a process that is killed before it has read everything.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut member = first.member.clone();

@@ -1,27 +1,19 @@
 //! Members that meet over encrypted connections get the same bits, and whoever else comes to a worker's door disturbs
 //! nobody.
 
+use crate::support::{SOON, Worker, assignment, meet, members};
 use coordinator_certificates::Authority;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use trainer_collective::{
-    Buffers, Context, Credentials, Encryption, Exchange, Identity, Inbox, Links, Meeting, Mesh, MeshError, Numerics,
-    Poller, listen,
+    Buffers, Context, Credentials, Encryption, Exchange, Links, Meeting, Mesh, MeshError, Numerics,
 };
 use trainer_core::membership::Header;
-use trainer_core::{Assignment, Member, Phase, Round};
+use trainer_core::{Phase, Round};
 
 const LENGTH: usize = 300_001;
-const SOON: Duration = Duration::from_secs(30);
-
-struct Worker {
-    poller: Poller,
-    inbox: Inbox,
-    member: Member,
-}
-
 fn worker(rank: u32, secret: u8, authority: Option<&Authority>) -> Worker {
     let name = format!("w{rank}");
     let credentials = |authority: &Authority| {
@@ -30,28 +22,7 @@ fn worker(rank: u32, secret: u8, authority: Option<&Authority>) -> Worker {
     };
     let encryption = if authority.is_some() { Encryption::Always } else { Encryption::BetweenHosts };
     let links = Links { encryption, credentials: authority.map(credentials), ..Links::default() };
-    let poller = Poller::new().unwrap();
-    let me = Identity { worker: name.clone(), secret: [secret; 32] };
-    let inbox = Inbox::new(me, links, poller.bell()).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    listen(listener, inbox.clone());
-    Worker { poller, inbox, member: Member { worker: name, address, shards: rank..rank + 1 } }
-}
-
-fn assignment(generation: u64, workers: &[Worker]) -> Assignment {
-    let members = workers.iter().map(|worker| worker.member.clone()).collect();
-    Assignment { generation, immediate: true, members, reason: String::new() }
-}
-
-fn meet(worker: &mut Worker, assignment: &Assignment) -> Result<Mesh, MeshError> {
-    let mut meeting = Meeting::start(&worker.inbox, assignment)?;
-    let deadline = Instant::now() + SOON;
-    while !meeting.advance(&mut worker.poller, &worker.inbox)? {
-        assert!(Instant::now() < deadline, "{:?} did not come", meeting.missing());
-        worker.poller.wait(Some(SOON))?;
-    }
-    Ok(meeting.complete())
+    Worker::with(&name, rank, [secret; 32], links)
 }
 
 /// What this worker gets of one round.
@@ -79,7 +50,7 @@ fn exchange(worker: &mut Worker, mesh: &mut Mesh) -> Result<Vec<u32>, MeshError>
 
 /// What all of these get of one round; they must agree.
 fn sum(workers: Vec<Worker>) -> Vec<u32> {
-    let assignment = &assignment(1, &workers);
+    let assignment = &assignment(1, members(&workers));
     let ends: Vec<_> = thread::scope(|scope| {
         let members = workers.into_iter().map(|mut worker| {
             scope.spawn(move || {
@@ -138,7 +109,7 @@ fn a_crowd_of_silent_strangers_keeps_no_member_out() {
 fn a_worker_of_another_job_is_refused() {
     let (mut ours, theirs) = (worker(1, 5, None), worker(0, 6, None));
     let workers = [theirs, worker(1, 5, None)];
-    let Err(MeshError::Lost { worker, detail }) = meet(&mut ours, &assignment(1, &workers)) else {
+    let Err(MeshError::Lost { worker, detail }) = meet(&mut ours, &assignment(1, members(&workers))) else {
         panic!("met a worker of another job")
     };
     assert_eq!(worker, "w0");
@@ -150,7 +121,7 @@ fn a_worker_with_a_certificate_of_another_job_is_refused() {
     let (ours, theirs) = (Authority::new("digits").unwrap(), Authority::new("digits").unwrap());
     let mut ours = worker(1, 5, Some(&ours));
     let workers = [worker(0, 5, Some(&theirs)), worker(1, 5, None)];
-    let Err(MeshError::Lost { worker, detail }) = meet(&mut ours, &assignment(1, &workers)) else {
+    let Err(MeshError::Lost { worker, detail }) = meet(&mut ours, &assignment(1, members(&workers))) else {
         panic!("met a worker of another job")
     };
     assert_eq!(worker, "w0");
@@ -160,7 +131,7 @@ fn a_worker_with_a_certificate_of_another_job_is_refused() {
 #[test]
 fn a_peer_of_another_generation_is_not_taken_for_a_member() {
     let mut workers: Vec<Worker> = (0..2).map(|rank| worker(rank, 5, None)).collect();
-    let (old, new) = (assignment(1, &workers), assignment(2, &workers));
+    let (old, new) = (assignment(1, members(&workers)), assignment(2, members(&workers)));
     let mut late = workers.pop().unwrap();
     let mut first = workers.pop().unwrap();
     let mut meeting = Meeting::start(&first.inbox, &new).unwrap();
@@ -217,7 +188,7 @@ fn half_open_connections_are_noticed_on_both_sides() {
     let mut workers: Vec<Worker> = (0..2).map(|rank| worker(rank, 5, None)).collect();
     let (address, cut) = wire(workers[0].member.address.clone());
     workers[0].member.address = address;
-    let assignment = &assignment(1, &workers);
+    let assignment = &assignment(1, members(&workers));
     let mut ends: Vec<_> = thread::scope(|scope| {
         let members = workers.into_iter().map(|mut worker| {
             scope.spawn(move || {
