@@ -42,7 +42,7 @@ impl Libtorch {
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Bring also what only tests need: NCCL, dvc and the servers that stand for clouds (0.6 GB)
+    /// Bring also what only tests need: NCCL, dvc and the servers that stand for clouds (0.7 GB)
     #[arg(long)]
     tests: bool,
 }
