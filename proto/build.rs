@@ -1,6 +1,6 @@
 //! Compiles the `.proto` files with protox, so that no protoc need be installed.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["trainctl/v1/jobs.proto", "trainctl/v1/workers.proto"];
+    let files = ["trainctl/v1/jobs.proto", "trainctl/v1/machines.proto", "trainctl/v1/workers.proto"];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -4,6 +4,7 @@
 //! set can tell. [`reference_markdown`] writes the reference for users from the types themselves.
 
 mod error;
+mod freeze;
 mod parse;
 mod reference;
 mod resolve;
@@ -16,6 +17,7 @@ mod text_format;
 mod tree;
 
 pub use error::{Place, SpecError, SpecErrors};
+pub use freeze::{FreezeMisfit, frozen};
 pub use parse::parse;
 pub use reference::reference_markdown;
 pub use resolve::{DataFacts, TargetFacts};

@@ -1,5 +1,6 @@
 //! What must hold between several keys of a job.
 
+use crate::freeze::{FreezeMisfit, frozen};
 use crate::spec::{ComputeSpec, JobSpec, LossSpec, ModelSpec, OnDemandSpec, OptimizerSpec, ScheduleSpec};
 use crate::structure::Problem;
 use crate::tree::keys;
@@ -17,6 +18,7 @@ pub(crate) fn broken(job: &JobSpec) -> Vec<Broken> {
     found.shards(job);
     found.model(job);
     found.optimizer(job);
+    found.freeze(job);
     found.placement(job);
     found.0
 }
@@ -146,6 +148,20 @@ impl Rules {
                 "momentum = 0".to_owned(),
                 Some("momentum = 0.9 is usual".to_owned()),
             );
+        }
+    }
+
+    fn freeze(&mut self, job: &JobSpec) {
+        let patterns = &job.train.freeze;
+        if patterns.is_empty() {
+            return;
+        }
+        // A module's names are its file's, which workers read.
+        let Some(names) = job.model.parameter_names() else { return };
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if let Err(FreezeMisfit { expected, found }) = frozen(patterns, &names) {
+            let about = &["train.freeze", "model.kind", "model.hidden", "model.channels", "model.layers"];
+            self.add(about, expected, found, Some("such as \"layers.0.*\" for all of a layer".to_owned()));
         }
     }
 

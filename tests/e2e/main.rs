@@ -3,14 +3,19 @@
 
 mod coordinator;
 mod corruption;
+mod cost;
 mod data;
 mod exact;
 mod fast;
 mod faults;
+mod freeze;
 mod joining;
 mod links;
+mod loading;
 mod local;
+mod pools;
 mod reproduce;
+mod saving;
 mod storage;
 mod trace;
 mod uneven;

@@ -26,6 +26,8 @@ pub struct Options {
 pub struct Cluster {
     folder: TempDir,
     options: Options,
+    /// Where it listens; port 0: any that is free.
+    listen: String,
     coordinator: Option<Child>,
 }
 
@@ -51,7 +53,7 @@ impl Cluster {
             let written = std::fs::write(folder.path().join("pools.toml"), &options.pools);
             assert!(written.is_ok(), "can't write pools.toml");
         }
-        Self { folder, options, coordinator: None }
+        Self { folder, options, listen: "127.0.0.1:0".to_owned(), coordinator: None }
     }
 
     /// Starts the coordinator (again), and waits until it listens.
@@ -74,7 +76,7 @@ impl Cluster {
     /// # Panics
     /// When it can't be started.
     pub fn spawn(&mut self) {
-        let mut command = self.command(&["up", "--listen", "127.0.0.1:0"]);
+        let mut command = self.command(&["up", "--listen", &self.listen]);
         if !self.options.pools.is_empty() {
             command.arg("--pools").arg(self.folder.path().join("pools.toml"));
         }
@@ -83,6 +85,22 @@ impl Cluster {
         let Ok(errors) = log.try_clone() else { panic!("can't write a log") };
         let child = command.stdout(log).stderr(errors).stdin(Stdio::null()).spawn();
         self.coordinator = Some(child.unwrap_or_else(|e| panic!("can't start trainctl up: {e}")));
+    }
+
+    /// From now on the coordinator is started where it listens at the moment.
+    ///
+    /// # Panics
+    /// When it doesn't run.
+    pub fn keep_address(&mut self) {
+        let text = std::fs::read(self.home().join("coordinator.json")).unwrap_or_default();
+        let file: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let address = file["address"].as_str().and_then(|address| address.strip_prefix("http://"));
+        self.listen = address.unwrap_or_else(|| panic!("no coordinator runs")).to_owned();
+    }
+
+    /// The coordinator is to listen there, `HOST:PORT`.
+    pub fn listen_at(&mut self, address: &str) {
+        address.clone_into(&mut self.listen);
     }
 
     /// `kill -9` of the coordinator.

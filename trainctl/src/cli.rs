@@ -2,8 +2,8 @@
 
 use crate::client::Reach;
 use crate::command::{
-    cancel, ckpt, completions, data, diff, explain, logs, ls, model, pool, reproduce, show, stop, submit, up, watch,
-    worker,
+    cancel, ckpt, completions, cost, data, diff, explain, logs, ls, model, plan, pool, reproduce, show, stop, submit,
+    up, watch, worker,
 };
 use crate::failure::Failure;
 use crate::home;
@@ -88,10 +88,14 @@ pub(crate) enum Command {
     Logs(logs::LogsArgs),
     /// Say what was decided about a job, and why
     Explain(explain::ExplainArgs),
+    /// Say what a job has paid, and what on-demand would have cost
+    Cost(cost::CostArgs),
     /// End a job; its workers save and leave
     Cancel(cancel::CancelArgs),
     /// List workers, drain one, or take one away as a drill
     Worker(worker::WorkerArgs),
+    /// Say what a job would cost and when it would be done, from recorded traces of spot capacity
+    Plan(plan::PlanArgs),
     /// List pools, or change what one would give
     Pool(pool::PoolArgs),
     /// List, show, compare, verify, fetch, prune and export checkpoints
@@ -145,8 +149,10 @@ impl Command {
             Self::Watch(args) => watch::run(session, args).await,
             Self::Logs(args) => logs::run(session, args).await,
             Self::Explain(args) => explain::run(session, args).await,
+            Self::Cost(args) => cost::run(session, args).await,
             Self::Cancel(args) => cancel::run(session, args).await,
             Self::Worker(args) => worker::run(session, args).await,
+            Self::Plan(args) => plan::run(session, args).await,
             Self::Pool(args) => pool::run(session, args).await,
             Self::Ckpt(args) => ckpt::run(session, args).await,
             Self::Reproduce(args) => reproduce::run(session, args).await,

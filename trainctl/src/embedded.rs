@@ -6,8 +6,7 @@ use crate::client::{Coordinator, Reach};
 use crate::failure::{Class, Failure, Report, chain};
 use crate::interrupts::Interrupts;
 use crate::view;
-use coordinator_local::{PoolsErrors, PoolsProblem};
-use coordinator_server::{Options, Running, ServeError, serve};
+use coordinator_server::{Options, Problem, Problems, Running, ServeError, serve};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use trainctl_proto::v1::JobStatus;
@@ -84,12 +83,10 @@ impl Embedded {
 
 /// A coordinator's error in this command line's words; pools that don't hold are the user's to mend.
 fn failure(error: ServeError) -> Failure {
-    let ServeError::Pools(PoolsErrors(problems)) = error else {
+    let ServeError::Pools(Problems(problems)) = error else {
         return Failure { class: Class::Local, reports: vec![Report::of_text(&chain(&error))] };
     };
-    let report = |problem: PoolsProblem| Report {
-        message: format!("{}: {}", problem.place, problem.message),
-        hint: problem.hint,
-    };
+    let report =
+        |problem: Problem| Report { message: format!("{}: {}", problem.place, problem.message), hint: problem.hint };
     Failure { class: Class::Usage, reports: problems.into_iter().map(report).collect() }
 }

@@ -70,6 +70,14 @@ pub(crate) fn span(seconds: f64) -> String {
     }
 }
 
+/// `$12.30`, `$0.52`, and two digits of what is less: `$0.0042`.
+pub(crate) fn money(usd: f64) -> String {
+    let size = usd.abs();
+    let decimals = if (1e-9..0.095).contains(&size) { (1.0 - size.log10().floor()) as usize } else { 2 };
+    let sign = if usd < 0.0 { "-" } else { "" };
+    format!("{sign}${:.decimals$}", usd.abs())
+}
+
 /// Binary units: `512 B`, `1.4 KiB`, `95.4 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];

@@ -37,9 +37,17 @@ fn directives(base: Base, verbose: u8, quiet: bool) -> String {
     };
     let level = LEVELS[(start + usize::from(verbose)).min(LEVELS.len() - 1)];
     let libraries = if start == 0 { "error" } else { "warn" };
-    format!(
-        "{libraries},coordinator_server={level},coordinator_core={level},coordinator_local={level},trainctl={level}"
-    )
+    const OWN: [&str; 8] = [
+        "coordinator_server",
+        "coordinator_core",
+        "coordinator_local",
+        "coordinator_static",
+        "coordinator_aws",
+        "coordinator_ec2",
+        "coordinator_gcp",
+        "trainctl",
+    ];
+    OWN.iter().fold(libraries.to_owned(), |directives, of| format!("{directives},{of}={level}"))
 }
 
 /// Hands whole log lines to the printer.

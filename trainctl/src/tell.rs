@@ -6,7 +6,7 @@ use crate::printer::Printer;
 use crate::table::{self, Tone};
 use std::path::Path;
 use std::time::Duration;
-use trainctl_proto::v1::{Corruption, Evaluation, JobStatus, SaveFailure, Share};
+use trainctl_proto::v1::{Corruption, Cost, Evaluation, JobStatus, SaveFailure, Share};
 
 /// What a job's state means for its reader.
 pub(crate) fn state_tone(state: &str) -> Tone {
@@ -95,6 +95,9 @@ pub(crate) fn job(printer: &Printer, job: &JobStatus) -> String {
         rows.push(("skipped", format!("{counted} with NaN or infinity, as train.on_nonfinite says")));
     }
     rows.push(("evictions", evictions(job)));
+    if let Some(total) = &job.cost {
+        rows.push(("cost", cost(total)));
+    }
     if job.samples_per_s > 0.0 {
         rows.push(("speed", speed(job)));
     }
@@ -149,6 +152,23 @@ fn corruption(corruption: &Corruption) -> String {
         format!("; {} repeated from step {step}", format::count(corruption.steps_repeated, "step"))
     });
     format!("different states at step {}: {}; {blamed}{repeated}", corruption.step, digests.join(", "))
+}
+
+/// `$0.42 paid, $1.03 on demand, saved $0.61 (59 %); $0.00052 a step`.
+fn cost(total: &Cost) -> String {
+    let (paid, on_demand) = (format::money(total.paid_usd), format::money(total.on_demand_usd));
+    let step = total.usd_per_step.map_or_else(String::new, |usd| format!("; {} a step", format::money(usd)));
+    format!("{paid} paid, {on_demand} on demand, {}{step}", saved(total))
+}
+
+/// `saved $0.61 (59 %)`.
+pub(crate) fn saved(total: &Cost) -> String {
+    let saved = format!("saved {}", format::money(total.saved_usd));
+    if total.on_demand_usd > 0.0 {
+        format!("{saved} ({:.0} %)", 100.0 * total.saved_usd / total.on_demand_usd)
+    } else {
+        saved
+    }
 }
 
 fn evictions(job: &JobStatus) -> String {
@@ -247,6 +267,13 @@ mod tests {
             workers_min: 1,
             workers_max: 4,
             checkpoint_root: "file:///runs".into(),
+            cost: Some(Cost {
+                paid_usd: 0.42,
+                on_demand_usd: 1.03,
+                saved_usd: 0.61,
+                usd_per_step: Some(0.000_21),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let printer = Printer::new(Format::Text, ColourChoice::Never, false);
@@ -256,6 +283,7 @@ mod tests {
         loss         0.03124
         eval         accuracy 97.80 %, loss 0.08120 at step 2000
         evictions    2; 1 step repeated; longest pause 212 ms
+        cost         $0.42 paid, $1.03 on demand, saved $0.61 (59 %); $0.00021 a step
         time         started 2023-11-14 22:13:20 UTC, took 14 s
         checkpoints  1, newest at step 2000 (120.6 KiB), below file:///runs
         state        blake3:0123 at step 2000

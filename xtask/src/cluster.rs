@@ -128,12 +128,18 @@ pub(crate) fn check_interrupted() -> Result<()> {
 pub(crate) struct Cluster {
     trainctl: PathBuf,
     home: tempfile::TempDir,
+    environment: Vec<(String, String)>,
     up: Child,
 }
 
 impl Cluster {
     /// Starts a coordinator with these pools (the text of a `pools.toml`) and waits until it answers.
     pub(crate) fn start(programs: &Programs, pools: &str) -> Result<Self> {
+        Self::start_in(programs, pools, &[])
+    }
+
+    /// The same with more in the environment of the coordinator, its workers, and whoever asks it.
+    pub(crate) fn start_in(programs: &Programs, pools: &str, environment: &[(String, String)]) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("trainctl-").tempdir().context("make a home folder")?;
         let pools_file = home.path().join("pools.toml");
         fs::write(&pools_file, pools).context("write pools.toml")?;
@@ -142,12 +148,14 @@ impl Cluster {
         command
             .args(["up", "--pools"])
             .arg(&pools_file)
+            .envs(environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("share up.log")?)
             .stderr(log);
         own_group(&mut command);
         let up = command.spawn().with_context(|| format!("start {}", programs.trainctl.display()))?;
-        let mut cluster = Self { trainctl: programs.trainctl.clone(), home, up };
+        let environment = environment.to_vec();
+        let mut cluster = Self { trainctl: programs.trainctl.clone(), home, environment, up };
         cluster.wait_until_it_answers()?;
         Ok(cluster)
     }
@@ -176,7 +184,7 @@ impl Cluster {
     /// Runs `trainctl ARGS --output json` and reads its answer.
     pub(crate) fn ask<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
         let mut command = command(&self.trainctl, self.home.path());
-        command.args(args).args(["--output", "json"]).stdin(Stdio::null());
+        command.args(args).args(["--output", "json"]).envs(self.environment.iter().cloned()).stdin(Stdio::null());
         let output = command.output().context("start trainctl")?;
         let shown = format!("trainctl {}", args.join(" "));
         if !output.status.success() {

@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod demo;
+mod dist;
 mod lint;
 mod screen;
 mod setup;
@@ -32,6 +33,8 @@ enum Routine {
     Lint,
     /// Write the documents that are made from code
     Docs,
+    /// Pack what rented machines run into one file, with its digest
+    Dist(dist::Options),
     /// Measure
     Bench(bench::Options),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Routine::Test(options) => test::run(&options),
         Routine::Lint => lint::run(),
         Routine::Docs => lint::write_documents(),
+        Routine::Dist(options) => dist::run(&options),
         Routine::Bench(options) => bench::run(&options),
     };
     match done {

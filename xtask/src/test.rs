@@ -1,12 +1,10 @@
 //! `cargo xtask test`: everything, with nextest where it is installed.
 
+use crate::workspace::CLOUDS;
 use crate::{setup, workspace};
 use anyhow::Result;
 use clap::Args;
 use std::process::Stdio;
-
-/// Off in a plain build: Google's client takes minutes to build.
-const GCS: &str = "--features=trainctl-objects/gcs";
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -21,16 +19,18 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let libtorch = setup::run()?;
     setup::for_tests()?;
-    workspace::run(libtorch.apply(workspace::cargo().args(["build", "--workspace", "--bins", GCS])))?;
+    // With the tests: what these add to their dependencies' features would have the largest of them built again.
+    let build = ["build", "--workspace", "--bins", "--tests", CLOUDS];
+    workspace::run(libtorch.apply(workspace::cargo().args(build)))?;
 
     let nextest = has_nextest();
     // nextest leaves the examples in the documentation out.
     if nextest && options.filter.is_none() {
-        workspace::run(libtorch.apply(workspace::cargo().args(["test", "--workspace", "--doc", "--quiet", GCS])))?;
+        workspace::run(libtorch.apply(workspace::cargo().args(["test", "--workspace", "--doc", "--quiet", CLOUDS])))?;
     }
     let mut command = workspace::cargo();
     command.args(if nextest { &["nextest", "run"][..] } else { &["test"][..] });
-    command.args(["--workspace", GCS]).args(&options.filter);
+    command.args(["--workspace", CLOUDS]).args(&options.filter);
     if !options.passed_on.is_empty() {
         command.arg("--").args(&options.passed_on);
     }

@@ -5,6 +5,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// All there is, tests included. Off in a plain build: the clouds' clients take minutes to build.
+pub(crate) const CLOUDS: &str = "--features=trainctl-objects/gcs,trainctl/aws,trainctl/gcp";
+
 /// The checkout's root.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the root")

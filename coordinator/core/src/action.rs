@@ -20,6 +20,8 @@ pub enum Action {
         pool: PoolName,
         /// For which job: its logs go there.
         job: JobId,
+        /// The job's newest when this was asked for.
+        generation: Generation,
     },
     /// Give the instance back: let it end by itself for so long, then kill it. Unknown ones are fine.
     Terminate {

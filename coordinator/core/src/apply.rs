@@ -3,12 +3,13 @@
 use crate::action::{Action, Member, ToWorker};
 use crate::decision::{DismissCause, Reason};
 use crate::ids::{InstanceId, JobId, Timestamp, WorkerId};
+use crate::ledger;
 use crate::membership;
 use crate::numerics;
-use crate::plan::{Choice, Outcome};
+use crate::plan::{Choice, Outcome, Purchase};
 use crate::shares;
 use crate::state::transitions::Assignment;
-use crate::state::{Departure, JobState, Origin, Standing, State, StopPurpose};
+use crate::state::{JobState, Origin, Standing, State, StopPurpose};
 
 /// Applies one choice.
 pub(crate) fn apply(state: &mut State, now: Timestamp, choice: Choice, out: &mut Vec<Action>) {
@@ -56,32 +57,44 @@ pub(crate) fn apply(state: &mut State, now: Timestamp, choice: Choice, out: &mut
         Choice::Stop { job, purpose } => stop(state, now, &job, purpose, out),
         Choice::Recover { job, why, saved } => {
             state.recover(&job, why.clone());
-            state.decide(now, &job, Reason::Recover { why, saved });
+            let reason = Reason::Recover { why, saved };
+            if reason.is_loss() {
+                state.charge_loss(&job);
+            }
+            state.decide(now, &job, reason);
         }
         Choice::Join { worker, donor, instead_of } => join(state, now, worker, donor, instead_of, out),
         Choice::End { job, outcome } => end(state, now, &job, outcome),
         Choice::Dismiss { worker, cause } => dismiss(state, now, &worker, cause, out),
         Choice::Terminate { instance, grace_ms } => terminate(state, now, instance, grace_ms, out),
-        Choice::Launch { job, pool, have, want, free, passed_over } => {
-            let (instance, worker) = state.launch(now, &job, &pool);
-            out.push(Action::Launch {
-                instance: instance.clone(),
-                worker: worker.clone(),
-                pool: pool.clone(),
-                job: job.clone(),
-            });
-            state.decide(now, &job, Reason::Launch { worker, instance, pool, have, want, free, passed_over });
-        }
+        Choice::Launch(purchase) => launch(state, now, *purchase, out),
         Choice::Note { job, shortage } => {
             if let Some(shortage) = shortage.clone() {
                 state.decide(now, &job, Reason::Wait { shortage });
             }
             state.set_shortage(&job, shortage);
         }
-        Choice::GiveBack { worker, to } => {
-            state.depart(&worker, Departure::GiveBack { to });
+        Choice::Depart { worker, departure } => state.depart(&worker, departure),
+        Choice::Hurry { job, hurried, outlook } => {
+            state.set_hurried(&job, hurried);
+            let reason = if hurried { Reason::Hurry { outlook } } else { Reason::Relax { outlook } };
+            state.decide(now, &job, reason);
         }
     }
+}
+
+fn launch(state: &mut State, now: Timestamp, purchase: Purchase, out: &mut Vec<Action>) {
+    let Purchase { job, pool, have, want, free, passed_over, cause, terms, replaces } = purchase;
+    let (instance, worker) = state.launch(now, &job, &pool, replaces);
+    out.push(Action::Launch {
+        instance: instance.clone(),
+        worker: worker.clone(),
+        pool: pool.clone(),
+        job: job.clone(),
+        generation: state.job_of(&job).0.generation,
+    });
+    let reason = Reason::Launch { worker, instance, pool, have, want, free, passed_over, cause, terms };
+    state.decide(now, &job, reason);
 }
 
 /// How a generation is handed out.
@@ -149,7 +162,10 @@ fn first_counts(state: &State, now: Timestamp, job: &JobId, workers: &[WorkerId]
 fn stop(state: &mut State, now: Timestamp, job: &JobId, purpose: StopPurpose, out: &mut Vec<Action>) {
     let team = state.team(job);
     let workers = team.iter().filter(|worker| worker.takes_part()).map(|worker| worker.id.clone()).collect();
-    let reason = Reason::SaveAndLeave { purpose, workers };
+    let reason = match ledger::outlook(state, now, job).filter(|_| purpose == StopPurpose::Budget) {
+        Some(outlook) => outlook.reason(workers),
+        None => Reason::SaveAndLeave { purpose, workers },
+    };
     let origin = origin_after(state, job);
     hand_out(state, now, job, Vec::new(), Some(purpose), Handing { immediate: false, origin, reason }, out);
 }
@@ -166,6 +182,9 @@ fn hand_out(
 ) {
     let Handing { immediate, origin, reason } = handing;
     let words = reason.what();
+    if reason.is_loss() {
+        state.charge_loss(job);
+    }
     let assignment = Assignment { members: members.clone(), immediate, origin, reason: words.clone() };
     let generation = state.assign(now, job, assignment, stop);
     let rollback = state.job_of(job).0.corruptions.last().cloned();
@@ -197,11 +216,15 @@ fn end(state: &mut State, now: Timestamp, job: &JobId, outcome: Outcome) {
         Outcome::Succeeded { workers, digest } => {
             (JobState::Succeeded { at: now }, Reason::Succeed { workers, digest })
         }
-        Outcome::Failed(doom) => (JobState::Failed { at: now, reason: doom.words() }, Reason::Fail { doom }),
+        Outcome::Failed(doom) => {
+            state.doom(job, doom.clone());
+            (JobState::Failed { at: now, reason: doom.words() }, Reason::Fail { doom })
+        }
         Outcome::Cancelled => (JobState::Cancelled { at: now }, Reason::Cancel),
         Outcome::Suspended => (JobState::Suspended { at: now }, Reason::Suspend),
     };
     state.end(job, next);
+    state.charge_end(now, job);
     state.decide(now, job, reason);
 }
 

@@ -4,10 +4,11 @@ use crate::action::Action;
 use crate::decision::Decision;
 use crate::event::Event;
 use crate::ids::{JobId, Timestamp, WorkerId};
+use crate::ledger::{self, CostReport};
 use crate::records::LoadError;
 use crate::rejection::Rejection;
 use crate::settings::Settings;
-use crate::state::State;
+use crate::state::{Marks, State};
 use crate::view::{InstanceView, JobView, PoolView, WorkerView};
 use crate::{apply, observe, plan, records, view};
 use trainctl_jobs::JobSpec;
@@ -41,7 +42,8 @@ impl Core {
         records: impl IntoIterator<Item = (String, Vec<u8>)>,
         now: Timestamp,
     ) -> Result<Self, LoadError> {
-        let state = records::load(settings, records, now)?;
+        let mut state = records::load(settings, records, now)?;
+        plan::reckon(&mut state, now);
         Ok(Self { state, now })
     }
 
@@ -56,7 +58,9 @@ impl Core {
         let now = self.now;
         let mut effects = Vec::new();
         let observed = observe::observe(&mut self.state, now, event, &mut effects);
+        self.state.touch_due(now);
         for round in 0.. {
+            self.state.touch_accounts();
             self.state.settle_phases(now);
             let plan = plan::plan(&self.state, now);
             if plan.choices.is_empty() {
@@ -67,6 +71,8 @@ impl Core {
                 apply::apply(&mut self.state, now, choice, &mut effects);
             }
         }
+        plan::reckon(&mut self.state, now);
+        self.state.marks = Marks::default();
         out.extend(records::changed(&mut self.state));
         out.extend(effects);
         observed
@@ -87,13 +93,26 @@ impl Core {
     /// All jobs, ended ones too, in the order of their submission.
     #[must_use]
     pub fn jobs(&self) -> Vec<JobView> {
-        self.state.queue().into_iter().map(|(job, _)| view::job(&self.state, job)).collect()
+        self.state.queue().into_iter().map(|(job, _)| view::job(&self.state, self.now, job)).collect()
     }
 
     /// One job.
     #[must_use]
     pub fn job(&self, job: &JobId) -> Option<JobView> {
-        Some(view::job(&self.state, self.state.job(job)?))
+        Some(view::job(&self.state, self.now, self.state.job(job)?))
+    }
+
+    /// What the job has cost, instance by instance, up to the newest event.
+    #[must_use]
+    pub fn cost(&self, job: &JobId) -> Option<CostReport> {
+        ledger::report(&self.state, self.now, job)
+    }
+
+    /// Whether this may be submitted: the name is free, or the job of that name ended because of its budget and would
+    /// go on as the same job.
+    #[must_use]
+    pub fn may_submit(&self, job: &JobId, spec: &JobSpec) -> bool {
+        self.state.may_submit(job, spec)
     }
 
     /// What was submitted: the spec.
@@ -145,7 +164,12 @@ impl Core {
             spec: pool.spec.clone(),
             in_use: self.state.in_use(&pool.spec.name),
             evictions: pool.evictions,
-            resting_until: pool.backoff.map(|backoff| backoff.until).filter(|until| *until > self.now),
+            evictions_per_hour: pool.evictions_per_hour(
+                self.now,
+                self.state.in_use(&pool.spec.name),
+                &self.state.settings,
+            ),
+            resting_until: self.state.resting(&pool.spec, self.now).map(|rest| rest.until),
         };
         self.state.pools().map(view).collect()
     }
@@ -156,5 +180,11 @@ impl Core {
     /// When something does not hold, naming it.
     pub fn check_invariants(&self) {
         crate::invariants::check(&self.state);
+        // Between events nothing is left to do, for any job, whatever the last event touched.
+        if self.state.marks.is_empty() {
+            let mut left = plan::plan_everything(&self.state, self.now).choices;
+            left.retain(|choice| !choice.may_wait());
+            assert!(left.is_empty(), "planning left something to do: {left:?}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Every decision with its typed reason: the facts that it rests on. `explain` puts them into words.
 
 use crate::corruption::Differing;
+use crate::event::LaunchError;
 use crate::ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
+use crate::policy::Outlook;
 use crate::shares::ShardMove;
-use crate::state::{Doom, LossCause, Shortage, StopPurpose};
+use crate::state::{Doom, LossCause, Reach, Shortage, StopPurpose};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -45,8 +47,33 @@ pub enum Reason {
         want: u32,
         /// Free in the pool, before it.
         free: u32,
-        /// Pools of higher preference that have nothing.
+        /// Better offers that have nothing.
         passed_over: Vec<PoolName>,
+        /// Why now, and why there.
+        #[serde(default)]
+        cause: LaunchCause,
+        /// What it costs; absent: nothing, or it is not known.
+        #[serde(default)]
+        terms: Option<LaunchTerms>,
+    },
+    /// The deadline can't wait for spot any more: what the job lacks is bought on demand.
+    Hurry {
+        /// What that rests on.
+        outlook: Outlook,
+    },
+    /// The deadline can wait for spot again.
+    Relax {
+        /// What that rests on.
+        outlook: Outlook,
+    },
+    /// A place can't start workers, and that does not get better by itself.
+    Reject {
+        /// Where it was tried.
+        pool: PoolName,
+        /// What else fails alike.
+        reach: Reach,
+        /// In its words.
+        message: String,
     },
     /// The job waits for capacity.
     Wait {
@@ -61,6 +88,12 @@ pub enum Reason {
         wait_ms: u64,
         /// Times in a row.
         failures: u32,
+        /// What is left alone; absent: the pool.
+        #[serde(default)]
+        reach: Option<Reach>,
+        /// What its provider said; absent: that it had no capacity.
+        #[serde(default)]
+        error: Option<LaunchError>,
     },
     /// The first group, or the first after everybody was gone.
     FormGroup {
@@ -166,6 +199,26 @@ pub enum Reason {
         /// Who.
         workers: Vec<WorkerId>,
     },
+    /// Everybody saves and leaves, or nobody is bought, since the budget covers no more.
+    KeepBudget {
+        /// What the job may pay.
+        budget_usd: f64,
+        /// What it has paid.
+        paid_usd: f64,
+        /// What it pays in an hour.
+        usd_per_hour: f64,
+        /// What saving and leaving can cost.
+        reserve_usd: f64,
+        /// Who leaves.
+        workers: Vec<WorkerId>,
+    },
+    /// A job that its budget had ended goes on with a larger one.
+    RaiseBudget {
+        /// What it may pay now; absent: anything.
+        budget_usd: Option<f64>,
+        /// What it has paid.
+        paid_usd: f64,
+    },
     /// Nobody who holds the state is left.
     Recover {
         /// What happened to the last.
@@ -232,8 +285,63 @@ pub enum Reason {
     Suspend,
 }
 
+/// Why an instance is started now, and there.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LaunchCause {
+    /// The job lacks a worker, and this is the best offer.
+    #[default]
+    Best,
+    /// Another zone is nearly as good and has fewer of the job's workers, so that they can't be taken all at once.
+    Spread {
+        /// The best by its score.
+        best: PoolName,
+        /// The job's workers in its zone.
+        there: u32,
+        /// The job's workers in this one.
+        here: u32,
+    },
+    /// The deadline can't wait for anything that is taken away.
+    Deadline,
+    /// It is to take another's place.
+    InsteadOf {
+        /// Whose.
+        worker: WorkerId,
+        /// Why.
+        why: ReplaceCause,
+    },
+}
+
+/// Why one worker is to take another's place.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ReplaceCause {
+    /// It costs less, with what evictions are expected to cost.
+    Cheaper {
+        /// An hour of the one that goes.
+        before_usd_per_hour: f64,
+        /// An hour of the one that comes.
+        after_usd_per_hour: f64,
+    },
+    /// The other's provider sees that it may take it before long.
+    AtRisk,
+}
+
+/// What an instance costs, as it was offered.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LaunchTerms {
+    /// US dollars an hour.
+    pub usd_per_hour: f64,
+    /// The same machine on demand.
+    pub on_demand_usd_per_hour: f64,
+    /// Evictions of one instance to be expected in an hour, from what was seen there.
+    pub evictions_per_hour: f64,
+    /// US dollars for an hour's work at the job's usual speed, with what evictions are expected to cost.
+    pub score_usd_per_hour: f64,
+}
+
 /// Why a member leaves as planned.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum DrainCause {
     /// Its pool takes it.
     Notice {
@@ -242,10 +350,27 @@ pub enum DrainCause {
     },
     /// Someone asked for it.
     Asked,
+    /// A job that comes first needs the capacity.
+    GiveBack {
+        /// Which.
+        to: JobId,
+    },
+    /// Another takes its place.
+    Replaced {
+        /// Which.
+        by: WorkerId,
+        /// Why.
+        why: ReplaceCause,
+    },
+    /// The deadline is met without it.
+    NotNeeded {
+        /// Time to spare without it.
+        slack_ms: u64,
+    },
 }
 
 /// Why a worker outside the group is sent home.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum DismissCause {
     /// Its pool takes it.
     Notice,
@@ -253,11 +378,25 @@ pub enum DismissCause {
     Asked,
     /// Its numerics are not the group's.
     OtherNumerics,
-    /// An older job needs the capacity.
+    /// A job that comes first needs the capacity.
     OlderJob {
         /// Which.
         job: JobId,
     },
+    /// Another takes its place.
+    Replaced {
+        /// Which.
+        by: WorkerId,
+        /// Why.
+        why: ReplaceCause,
+    },
+    /// The deadline is met without it.
+    NotNeeded {
+        /// Time to spare without it.
+        slack_ms: u64,
+    },
+    /// The deadline can't wait for it to start.
+    TooLate,
     /// The job stops.
     JobStops,
     /// The job has ended.

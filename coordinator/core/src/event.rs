@@ -1,7 +1,7 @@
 //! What can happen to the scheduler. Facts only: what follows from them is decided in the core.
 
 use crate::corruption::{Differing, Subject};
-use crate::ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
+use crate::ids::{Generation, InstanceId, JobId, PoolName, ProviderName, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
 use trainctl_jobs::JobSpec;
 
@@ -35,6 +35,15 @@ pub enum Event {
         instance: InstanceId,
         /// Its process id, for local ones.
         pid: Option<u32>,
+        /// What was got, for a machine that is paid for.
+        machine: Option<Machine>,
+    },
+    /// What an instance costs has moved.
+    PriceMoved {
+        /// Which instance.
+        instance: InstanceId,
+        /// From now on.
+        price: Price,
     },
     /// The instance is gone for good.
     InstanceDown {
@@ -57,11 +66,19 @@ pub enum Event {
         /// When it will be gone, best effort.
         deadline: Timestamp,
     },
+    /// The provider sees that it may take the instance before long, and gives no notice yet.
+    RebalanceRecommended {
+        /// Which instance.
+        instance: InstanceId,
+    },
     /// The driver comes later than it was to: it was stopped, or its disk was. What workers said meanwhile may still
     /// wait to be read, so nobody's silence up to now tells anything.
     Awoke,
-    /// After a restart: what the provider really runs under this cluster's tag.
+    /// What a provider really runs under this cluster's tag: at its start, and on a timer. Nothing is bought from its
+    /// pools before the first.
     InstancesListed {
+        /// Whose.
+        provider: ProviderName,
         /// All of them, with process ids where they have one.
         instances: Vec<(InstanceId, Option<u32>)>,
     },
@@ -240,26 +257,131 @@ pub enum DownCause {
     Vanished,
 }
 
-/// What a failed launch means.
+/// Why a launch failed, and what else that concerns.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum LaunchError {
-    /// Nothing to be had there now: try elsewhere, or later.
-    NoCapacity,
-    /// It will not get better by itself (no such program, no permission).
-    Rejected(String),
+pub struct LaunchError {
+    /// What to do about it.
+    pub kind: LaunchErrorKind,
+    /// What else will fail alike.
+    pub scope: Scope,
+    /// In the provider's words, one line.
+    pub message: String,
 }
 
-/// A pool, as configured.
+/// What to do about a failed launch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchErrorKind {
+    /// Nothing to be had: elsewhere, or later.
+    NoCapacity,
+    /// The account may not have more: elsewhere, or when something was given back.
+    Quota,
+    /// The market asks for more than is bid: elsewhere, or later.
+    Price,
+    /// The provider did not answer, or asked to slow down: the same again, later.
+    Transient,
+    /// It does not get better by itself: no such program, no permission, expired credentials.
+    Configuration,
+}
+
+/// How far an error reaches.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The pool's one place that was asked.
+    Zone,
+    /// All places of the pool's region, of the same market.
+    Region,
+    /// All places of the pool.
+    Pool,
+    /// All pools of the provider.
+    Provider,
+}
+
+/// A pool, or one place of a pool that has several: what can be had there, and for how much.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PoolSpec {
-    /// Its name, as jobs list it.
+    /// Unique: the pool's name, followed by its place if it has several (`aws/us-east-1a`).
     pub name: PoolName,
-    /// Taken away at the provider's will.
-    pub spot: bool,
+    /// The pool as it is configured and as jobs list it.
+    pub of: PoolName,
+    /// Where.
+    pub place: Place,
+    /// On which terms.
+    pub market: Market,
+    /// What an instance costs there now; absent: nothing, or it is not known. Where a pool's instances differ in
+    /// speed: for one of its usual speed.
+    pub price: Option<Price>,
     /// How many instances it would hold now.
     pub capacity: u32,
+    /// The place really has that capacity. A cloud doesn't tell what it has: it is a bound then, and that it grew says
+    /// nothing of what can be had.
+    pub capacity_told: bool,
     /// How long before an eviction it gives notice.
     pub notice_ms: u64,
+}
+
+impl PoolSpec {
+    /// A pool of one place that costs nothing, of the provider `local`.
+    #[must_use]
+    pub fn local(name: &str, spot: bool, capacity: u32, notice_ms: u64) -> Self {
+        Self {
+            name: PoolName::from(name),
+            of: PoolName::from(name),
+            place: Place { provider: ProviderName::from("local"), region: None, zone: None },
+            market: if spot { Market::Spot } else { Market::Own },
+            price: None,
+            capacity,
+            capacity_told: true,
+            notice_ms,
+        }
+    }
+}
+
+/// Where instances are.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// Who runs them.
+    pub provider: ProviderName,
+    /// Such as `us-east-1`. Absent: the machines are one's own, in no cloud's region.
+    pub region: Option<String>,
+    /// Such as `us-east-1a`: what is taken away together.
+    pub zone: Option<String>,
+}
+
+/// On which terms instances are had.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Market {
+    /// One's own machines: nobody takes them away, and they cost nothing more.
+    Own,
+    /// Taken away at the provider's will.
+    Spot,
+    /// Not taken away, for the full price.
+    OnDemand,
+}
+
+/// What an instance costs.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Price {
+    /// US dollars an hour, as it is.
+    pub usd_per_hour: f64,
+    /// The same machine on demand.
+    pub on_demand_usd_per_hour: f64,
+}
+
+/// What was got for a launch.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Machine {
+    /// The provider's own id.
+    pub id: String,
+    /// The provider's name for its kind, such as `g5.xlarge`.
+    pub instance_type: String,
+    /// What it costs.
+    pub price: Price,
+    /// Since when it is paid for, if the provider says; else from when it is heard of.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
 }
 
 /// What a worker holds when it attaches.

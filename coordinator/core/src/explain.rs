@@ -1,10 +1,12 @@
 //! Decisions in words. `what` and `why` are one clause each, so that they read as "what: why".
 
-use crate::decision::{DismissCause, DrainCause, Reason};
-use crate::ids::WorkerId;
+use crate::decision::{DismissCause, DrainCause, LaunchCause, LaunchTerms, Reason, ReplaceCause};
+use crate::event::LaunchErrorKind;
+use crate::ids::{PoolName, WorkerId};
+use crate::policy::Outlook;
 use crate::shares::ShardMove;
 use crate::state::StopPurpose;
-use crate::words::{count, duration, list, span};
+use crate::words::{count, duration, list, money, span};
 use std::collections::BTreeMap;
 
 impl Reason {
@@ -16,6 +18,9 @@ impl Reason {
             Self::Launch { .. } => "launch",
             Self::Wait { .. } => "wait",
             Self::BackOff { .. } => "back_off",
+            Self::Hurry { .. } => "hurry",
+            Self::Relax { .. } => "relax",
+            Self::Reject { .. } => "reject",
             Self::FormGroup { .. } => "form_group",
             Self::Join { .. } => "join",
             Self::AddMembers { .. } => "add_members",
@@ -28,6 +33,8 @@ impl Reason {
             Self::SaveFailed { .. } => "save_failed",
             Self::GiveUp { .. } => "give_up",
             Self::SaveAndLeave { .. } => "save_and_leave",
+            Self::KeepBudget { .. } => "keep_budget",
+            Self::RaiseBudget { .. } => "raise_budget",
             Self::Recover { .. } => "recover",
             Self::RefuseNumerics { .. } => "refuse_numerics",
             Self::StopBuying { .. } => "stop_buying",
@@ -49,7 +56,21 @@ impl Reason {
             Self::Queue { .. } => "queue the job".to_owned(),
             Self::Launch { worker, instance, pool, .. } => format!("start {worker} on {instance} from {pool}"),
             Self::Wait { .. } => "wait for capacity".to_owned(),
-            Self::BackOff { pool, wait_ms, .. } => format!("leave {pool} alone for {}", duration(*wait_ms)),
+            Self::BackOff { pool, wait_ms, reach, error, .. } => {
+                let what = reach.as_ref().map_or_else(|| pool.to_string(), ToString::to_string);
+                match error.as_ref().map(|error| error.kind) {
+                    Some(LaunchErrorKind::Quota) => {
+                        format!(
+                            "leave {what} alone until something is given back there, {} at most",
+                            duration(*wait_ms)
+                        )
+                    }
+                    _ => format!("leave {what} alone for {}", duration(*wait_ms)),
+                }
+            }
+            Self::Hurry { .. } => "buy on demand what the job lacks".to_owned(),
+            Self::Relax { .. } => "wait for spot again with what the job lacks".to_owned(),
+            Self::Reject { reach, .. } => format!("ask {reach} for nothing more for this job"),
             Self::FormGroup { workers, held: true, .. } => {
                 format!("go on with {}: {}", count(workers.len(), "worker"), list(workers))
             }
@@ -90,6 +111,8 @@ impl Reason {
             Self::SaveFailed { .. } => "train on without this checkpoint".to_owned(),
             Self::GiveUp { worker, .. } => format!("treat {worker} as dead"),
             Self::SaveAndLeave { workers, .. } => format!("let {} save a checkpoint and leave", list(workers)),
+            Self::KeepBudget { workers, .. } => format!("let {} save a checkpoint and leave, and fail", list(workers)),
+            Self::RaiseBudget { .. } => "go on with the job".to_owned(),
             Self::Recover { .. } => "form a new group from the newest whole checkpoint".to_owned(),
             Self::RefuseNumerics { worker, .. } => format!("send {worker} home"),
             Self::StopBuying { pool, .. } => format!("buy nothing more from {pool} for this job"),
@@ -113,17 +136,26 @@ impl Reason {
         match self {
             Self::Queue { ahead: 0 } => "it was submitted and no other job waits".to_owned(),
             Self::Queue { ahead } => format!("it was submitted after {}", count(*ahead as usize, "unended job")),
-            Self::Launch { pool, have, want, free, passed_over, .. } => {
-                let passed = match passed_over.len() {
-                    0 => String::new(),
-                    1 => format!(", and {} has nothing to give now", passed_over[0]),
-                    _ => format!(", and {} have nothing to give now", list(passed_over)),
-                };
-                format!("the job has {have} of its {want} workers and {pool} has {free} free{passed}")
+            Self::Launch { pool, have, want, free, passed_over, cause, terms, .. } => {
+                launch_why(pool, (*have, *want, *free), passed_over, cause, terms.as_ref())
             }
             Self::Wait { shortage } => shortage.words(),
-            Self::BackOff { failures: 1, .. } => "it had no capacity".to_owned(),
-            Self::BackOff { failures, .. } => format!("it had no capacity {failures} times in a row"),
+            Self::BackOff { failures, error, .. } => {
+                let times = if *failures == 1 { String::new() } else { format!(" {failures} times in a row") };
+                match error.as_ref().map(|error| (error.kind, &error.message)) {
+                    None | Some((LaunchErrorKind::NoCapacity, _)) => format!("it had no capacity{times}"),
+                    Some((LaunchErrorKind::Quota, message)) => format!("the account may not have more: {message}"),
+                    Some((LaunchErrorKind::Price, message)) => {
+                        format!("its price was above what is bid{times}: {message}")
+                    }
+                    Some((LaunchErrorKind::Transient | LaunchErrorKind::Configuration, message)) => {
+                        format!("it did not do what was asked{times}: {message}")
+                    }
+                }
+            }
+            Self::Hurry { outlook } => outlook_words(outlook, outlook.slack_ms() > 0),
+            Self::Relax { outlook } => outlook_words(outlook, true),
+            Self::Reject { pool, message, .. } => format!("{pool} can't start workers: {message}"),
             Self::FormGroup { held: true, workers, .. } if workers.len() == 1 => {
                 "it holds the state and the group that it joined is gone".to_owned()
             }
@@ -164,6 +196,18 @@ impl Reason {
             Self::SaveAndLeave { purpose: StopPurpose::Relocate, .. } => {
                 "all that hold the state are to leave and nobody would be left to fetch it from".to_owned()
             }
+            Self::SaveAndLeave { purpose: StopPurpose::Budget, .. } => "its budget covers no more".to_owned(),
+            Self::KeepBudget { budget_usd, paid_usd, usd_per_hour, reserve_usd, .. } => format!(
+                "of its budget of {} it has paid {}, it pays {} an hour, and saving and leaving can cost {}",
+                money(*budget_usd),
+                money(*paid_usd),
+                money(*usd_per_hour),
+                money(*reserve_usd)
+            ),
+            Self::RaiseBudget { budget_usd: Some(budget_usd), paid_usd } => {
+                format!("its budget is {} now, of which {} are paid", money(*budget_usd), money(*paid_usd))
+            }
+            Self::RaiseBudget { budget_usd: None, .. } => "it has no budget any more".to_owned(),
             Self::Recover { saved: true, .. } => "the last that held the state saved it and left".to_owned(),
             Self::Recover { why, saved: false } => format!("nobody who holds the state is left since {why}"),
             Self::RefuseNumerics { pool, expected, found, .. } => {
@@ -184,6 +228,81 @@ impl Reason {
             Self::Fail { doom } => doom.words(),
             Self::Cancel => "someone cancelled it".to_owned(),
             Self::Suspend => "the coordinator is to stop and keep the job".to_owned(),
+        }
+    }
+}
+
+/// The facts that a launch rests on, the job's lack first.
+fn launch_why(
+    pool: &PoolName,
+    (have, want, free): (u32, u32, u32),
+    passed_over: &[PoolName],
+    cause: &LaunchCause,
+    terms: Option<&LaunchTerms>,
+) -> String {
+    let price = terms.map_or_else(String::new, |terms| {
+        let (usd, on_demand) = (terms.usd_per_hour, terms.on_demand_usd_per_hour);
+        let cheaper = if usd < on_demand { format!(" instead of {}", money(on_demand)) } else { String::new() };
+        let taken = match terms.evictions_per_hour {
+            rate if rate > 0.0 => format!(", taken {rate:.2} times an hour"),
+            _ => String::new(),
+        };
+        format!(" at {} an hour{cheaper}{taken}", money(usd))
+    });
+    let passed = match passed_over {
+        [] => String::new(),
+        [one] => format!(", and {one} has nothing to give now"),
+        [one, two, three, _, ..] => {
+            format!(", and {one}, {two}, {three} and {} more have nothing to give now", passed_over.len() - 3)
+        }
+        some => format!(", and {} have nothing to give now", list(some)),
+    };
+    let why = match cause {
+        LaunchCause::Best => String::new(),
+        LaunchCause::Spread { best, there, here } => {
+            format!(
+                "; {best} is better by less than it is worth: it has {there} of the job's workers, this zone {here}"
+            )
+        }
+        LaunchCause::Deadline => "; the deadline can't wait for what may be taken away".to_owned(),
+        LaunchCause::InsteadOf { worker, why } => {
+            return format!(
+                "it is to take the place of {worker}: {}; {pool} has {free} free{price}{passed}",
+                why.words()
+            );
+        }
+    };
+    format!("the job has {have} of its {want} workers and {pool} has {free} free{price}{passed}{why}")
+}
+
+/// `3 h are left to the deadline and the work takes 2 h on 4 workers, ...`
+fn outlook_words(outlook: &Outlook, enough: bool) -> String {
+    let span = |ms: u64| duration(ms);
+    let left = match u64::try_from(outlook.left_ms) {
+        Ok(left_ms) => format!("{} are left to the deadline", span(left_ms)),
+        Err(_) => format!("the deadline has passed {} ago", span(outlook.left_ms.unsigned_abs())),
+    };
+    let cover = span(outlook.cover_ms(outlook.secure));
+    match outlook.work_ms {
+        None => format!("{left} and nothing of the work was measured yet"),
+        Some(work_ms) => {
+            let than = if enough { "more than" } else { "no more than" };
+            let work = span(work_ms);
+            let size = size(outlook.workers);
+            format!(
+                "{left} and the work takes {work} on {size}: what is spare is {than} the {cover} that replacing lost ones can take"
+            )
+        }
+    }
+}
+
+impl ReplaceCause {
+    fn words(&self) -> String {
+        match self {
+            Self::Cheaper { before_usd_per_hour, after_usd_per_hour } => {
+                format!("{} an hour instead of {}", money(*after_usd_per_hour), money(*before_usd_per_hour))
+            }
+            Self::AtRisk => "its provider may take that one before long".to_owned(),
         }
     }
 }
@@ -223,6 +342,11 @@ fn drain_why(workers: &[(WorkerId, DrainCause)]) -> String {
         .map(|(worker, cause)| match cause {
             DrainCause::Notice { left_ms } => format!("its pool takes {worker} in {}", duration(*left_ms)),
             DrainCause::Asked => format!("someone asked {worker} to leave"),
+            DrainCause::GiveBack { to } => format!("{to} comes first and needs the capacity of {worker}"),
+            DrainCause::Replaced { by, why } => format!("{by} takes the place of {worker}, {}", why.words()),
+            DrainCause::NotNeeded { slack_ms } => {
+                format!("the deadline is met without {worker}, with {} to spare", duration(*slack_ms))
+            }
         })
         .collect();
     each.join(" and ")
@@ -234,7 +358,12 @@ impl DismissCause {
             Self::Notice => "its pool takes it and it is in no group".to_owned(),
             Self::Asked => "someone asked it to leave and it is in no group".to_owned(),
             Self::OtherNumerics => "its numerics are not the group's".to_owned(),
-            Self::OlderJob { job } => format!("{job} was submitted earlier and needs the capacity"),
+            Self::OlderJob { job } => format!("{job} comes first and needs the capacity"),
+            Self::Replaced { by, why } => format!("{by} takes its place, {}", why.words()),
+            Self::NotNeeded { slack_ms } => {
+                format!("the deadline is met without it, with {} to spare", duration(*slack_ms))
+            }
+            Self::TooLate => "the deadline can't wait for it to start".to_owned(),
             Self::JobStops => "the job stops".to_owned(),
             Self::JobEnded => "the job has ended".to_owned(),
         }

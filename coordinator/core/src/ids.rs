@@ -41,6 +41,10 @@ text_id!(
     /// A source of instances.
     PoolName
 );
+text_id!(
+    /// Who runs instances: `local`, `static`, `aws`, `gcp`.
+    ProviderName
+);
 
 /// Counts changes of a job's membership. Grows, never repeats; 0 is "no group yet".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]

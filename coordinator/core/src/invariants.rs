@@ -1,7 +1,7 @@
 //! What must be true after every event, whatever happened.
 
 use crate::corruption::Corruption;
-use crate::ids::Generation;
+use crate::ids::{Generation, WorkerId};
 use crate::state::{Group, Job, JobState, Standing, State, Submission, Worker};
 use std::collections::BTreeSet;
 
@@ -20,6 +20,7 @@ pub(crate) fn check(state: &State) {
         let known = state.job(&instance.job).is_some() && state.pool(&instance.pool).is_some();
         assert!(known, "{} is of no known job or pool", instance.id);
     }
+    state.ledger().check(|job, id| state.instance(id).is_some_and(|instance| instance.job == *job));
     assert!(state.gone().count() <= state.settings.gone_max, "too many workers that are gone are kept");
 }
 
@@ -40,7 +41,9 @@ fn check_job(state: &State, job: &Job, submission: &Submission) {
     }
     let counted = team.iter().filter(|worker| worker.counts()).count();
     let max = submission.workers_max() as usize;
-    assert!(counted <= max, "{id} has {counted} workers and takes {max}");
+    let counts = |id: &WorkerId| team.iter().any(|worker| worker.id == *id && worker.counts());
+    let on_top = team.iter().filter(|worker| worker.counts() && worker.replaces.as_ref().is_some_and(counts)).count();
+    assert!(counted <= max + on_top, "{id} has {counted} workers, {on_top} to replace others, and takes {max}");
     let attached = team.iter().any(|worker| worker.counts() && worker.attached());
     match &job.state {
         JobState::Queued => assert!(counted == 0, "{id} is queued and has {counted} workers"),

@@ -16,10 +16,12 @@ mod event;
 mod explain;
 mod ids;
 mod invariants;
+mod ledger;
 mod membership;
 mod numerics;
 mod observe;
 mod plan;
+pub mod policy;
 mod records;
 mod rejection;
 mod settings;
@@ -33,12 +35,16 @@ mod words;
 pub use action::{Action, Member, Record, ToWorker};
 pub use core::Core;
 pub use corruption::{Corruption, Differing, SaveFailure, Subject};
-pub use decision::{Decision, DismissCause, DrainCause, Reason};
-pub use event::{Checkpoint, DownCause, Evaluation, Event, Holding, LaunchError, PoolSpec, Progress, ShardTime};
-pub use ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
+pub use decision::{Decision, DismissCause, DrainCause, LaunchCause, LaunchTerms, Reason, ReplaceCause};
+pub use event::{
+    Checkpoint, DownCause, Evaluation, Event, Holding, LaunchError, LaunchErrorKind, Machine, Market, Place, PoolSpec,
+    Price, Progress, Scope, ShardTime,
+};
+pub use ids::{Generation, InstanceId, JobId, PoolName, ProviderName, Timestamp, WorkerId};
+pub use ledger::{CostReport, CostView, InstanceCost, PricePeriod, Sum};
 pub use records::LoadError;
 pub use rejection::Rejection;
 pub use settings::Settings;
 pub use shares::ShardMove;
-pub use state::{Doom, LossCause, Shortage, StopPurpose};
+pub use state::{Doom, LossCause, Reach, Shortage, StopPurpose};
 pub use view::{InstanceView, JobView, PoolView, Share, WorkerView};

@@ -50,7 +50,7 @@ pub(crate) fn check(state: &mut State, now: Timestamp, job: &JobId, worker: &Wor
     if found.fingerprint != expected.fingerprint {
         return refuse(state, now, job, worker, &expected, found);
     }
-    let pool = state.instance(&of_worker.instance).map(|instance| instance.pool.clone());
+    let pool = state.instance(&of_worker.instance).map(|instance| state.configured(&instance.pool));
     if let Some(pool) = pool {
         state.count_refusal(job, &pool, false);
     }
@@ -58,7 +58,7 @@ pub(crate) fn check(state: &mut State, now: Timestamp, job: &JobId, worker: &Wor
 
 fn refuse(state: &mut State, now: Timestamp, job: &JobId, worker: &WorkerId, expected: &Numerics, found: Numerics) {
     let instance = state.worker(worker).and_then(|worker| state.instance(&worker.instance));
-    let Some(pool) = instance.map(|instance| instance.pool.clone()) else { return };
+    let Some(pool) = instance.map(|instance| state.configured(&instance.pool)) else { return };
     let refused = state.count_refusal(job, &pool, true);
     let limit = state.settings.refusal_limit;
     if refused >= limit && state.job_of(job).0.generation.0 == 0 {

@@ -1,6 +1,6 @@
 //! The state as records of JSON, and back. One key for each thing that changes by itself: `spec/JOB` never changes,
 //! `job/JOB` is rewritten at every change of the job, `instance/I` carries the instance with its worker,
-//! `decision/JOB/NUMBER` is written once.
+//! `decision/JOB/NUMBER` is written once. `account/JOB` and `bill/JOB/INSTANCE` are what the job pays.
 
 use crate::action::{Action, Record};
 use crate::decision::Decision;
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const NEXT_NUMBER: &str = "meta/next_instance";
+const SHARED_COSTS: &str = "meta/shared_costs";
 
 /// Records that don't make a state.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,7 @@ pub enum LoadError {
     },
     /// A key that this version doesn't write.
     #[error(
-        "record {key}: expected a key below spec/, job/, instance/, pool/, decision/ or meta/\n\
+        "record {key}: expected a key below spec/, job/, instance/, pool/, decision/, account/, bill/ or meta/\n\
          hint: the store may have been written by a newer version"
     )]
     Key {
@@ -89,6 +90,15 @@ pub(crate) fn changed(state: &mut State) -> Vec<Action> {
             Decided::Dropped { job, number } => add(decision_key(&job, number), None),
         }
     }
+    for job in changes.accounts {
+        add(format!("account/{job}"), state.ledger().account(&job).map(json));
+    }
+    for (job, instance) in changes.bills {
+        add(format!("bill/{job}/{instance}"), state.ledger().bill(&job, &instance).map(json));
+    }
+    if changes.shared_costs {
+        add(SHARED_COSTS.to_owned(), Some(json(state.ledger().shared())));
+    }
     if changes.next_number {
         add(NEXT_NUMBER.to_owned(), Some(json(&state.next_number())));
     }
@@ -139,6 +149,16 @@ fn parse(key: &str, value: &[u8]) -> Result<Loaded, LoadError> {
             let job = rest.rsplit_once('/').map_or(rest, |(job, _)| job);
             Ok(Loaded::Decision { job: JobId::from(job), decision })
         }
+        "account" => {
+            let account = Box::new(value_of(key, value, "a job's account")?);
+            Ok(Loaded::Account { job: JobId::from(rest), account })
+        }
+        "bill" => {
+            let bill = Box::new(value_of(key, value, "an instance's bill")?);
+            let job = rest.rsplit_once('/').map_or(rest, |(job, _)| job);
+            Ok(Loaded::Bill { job: JobId::from(job), bill })
+        }
+        _ if key == SHARED_COSTS => Ok(Loaded::SharedCosts(value_of(key, value, "what jobs share")?)),
         _ if key == NEXT_NUMBER => Ok(Loaded::NextNumber(value_of(key, value, "a number")?)),
         _ => Err(LoadError::Key { key: key.to_owned() }),
     }
@@ -158,6 +178,11 @@ fn check_references(state: &State) -> Result<(), LoadError> {
     for instance in state.instances() {
         if state.job(&instance.job).is_none() {
             return missing(format!("instance/{}", instance.id), format!("job/{}", instance.job));
+        }
+    }
+    for (job, _) in state.ledger().accounts() {
+        if state.job(job).is_none() {
+            return missing(format!("account/{job}"), format!("job/{job}"));
         }
     }
     Ok(())

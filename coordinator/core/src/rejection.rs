@@ -43,6 +43,12 @@ pub enum Rejection {
         /// What it holds.
         found: JobId,
     },
+    /// What an instance or a pool is said to cost is no price.
+    #[error("{of}: expected a price of 0 dollars an hour or more")]
+    NoPrice {
+        /// Which.
+        of: String,
+    },
     /// It speaks without having attached.
     #[error("worker {0} has not attached")]
     NotAttached(WorkerId),

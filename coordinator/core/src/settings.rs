@@ -1,5 +1,7 @@
 //! Every bound and waiting time of the scheduler in one place. The server hands `heartbeat_ms` on to workers.
 
+use crate::policy::{Margins, Prior};
+
 /// Times are milliseconds.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
@@ -29,6 +31,35 @@ pub struct Settings {
     pub backoff_first_ms: u64,
     /// Longest such wait.
     pub backoff_max_ms: u64,
+    /// The wait after a quota was hit, unless something is given back before.
+    pub quota_rest_ms: u64,
+    /// A job that has trained asks a pool that can't start workers again after so long: someone may have put it right.
+    pub rejected_rest_ms: u64,
+    /// Of what was seen of an offer's evictions, half counts after so long.
+    pub hazard_half_life_ms: u64,
+    /// What is assumed of a spot offer of which nothing was seen, and what that weighs.
+    pub hazard_prior: Prior,
+    /// What one eviction costs, in time of an instance: another starts, and the others wait for a change.
+    pub eviction_cost_ms: u64,
+    /// Offers whose scores are within this share of the best are equally good: which of them is taken is decided by
+    /// their zones.
+    pub spread_tolerance: f64,
+    /// An instance on demand is replaced by spot that is better by this share at least.
+    pub replace_gain: f64,
+    /// From a launch until the worker trains, where it was not measured.
+    pub start_ms: u64,
+    /// What the end of a job takes, beside its last checkpoint, and what is lost with changes.
+    pub changeover_ms: u64,
+    /// Share by which the work left may take longer than measured.
+    pub pace_margin: f64,
+    /// A job with a deadline is measured over so long.
+    pub pace_window_ms: u64,
+    /// A job with a deadline that was not measured waits for spot for this share of the time that it has.
+    pub unmeasured_share: f64,
+    /// How often a job with workers on demand, or one that hurries, is looked at though nothing happened.
+    pub review_ms: u64,
+    /// What keeps purchases for a deadline from flapping.
+    pub margins: Margins,
     /// How long a group's shards stay where they are after they moved.
     pub move_rest_ms: u64,
     /// Shards move only if that saves so much before the job ends: a change costs a rendezvous.
@@ -50,6 +81,12 @@ pub struct Settings {
     pub decisions_max: usize,
     /// Newest checkpoints listed for a job.
     pub checkpoints_max: usize,
+    /// What the coordinator itself costs, in US dollars an hour; the jobs that have not ended share it.
+    pub coordinator_usd_per_hour: f64,
+    /// What keeping checkpoints costs, in US dollars for a gigabyte and month.
+    pub storage_usd_per_gb_month: f64,
+    /// Newest ended instances whose bills are listed for a job.
+    pub bills_max: usize,
     /// Workers that are gone and still listed, over all jobs.
     pub gone_max: usize,
 }
@@ -70,6 +107,20 @@ impl Default for Settings {
             terminate_again_ms: 10_000,
             backoff_first_ms: 1_000,
             backoff_max_ms: 60_000,
+            quota_rest_ms: 600_000,
+            rejected_rest_ms: 600_000,
+            hazard_half_life_ms: 3_600_000,
+            hazard_prior: Prior { per_hour: 0.1, hours: 1.0 },
+            eviction_cost_ms: 300_000,
+            spread_tolerance: 0.1,
+            replace_gain: 0.1,
+            start_ms: 240_000,
+            changeover_ms: 10_000,
+            pace_margin: 0.05,
+            pace_window_ms: 20_000,
+            unmeasured_share: 0.02,
+            review_ms: 15_000,
+            margins: Margins { relax_ms: 60_000, replace_ms: 60_000, give_back_ms: 1_800_000 },
             move_rest_ms: 10_000,
             move_saves_ms_min: 500,
             speed_known_ms: 60_000,
@@ -80,6 +131,9 @@ impl Default for Settings {
             corruptions_max: 16,
             decisions_max: 10_000,
             checkpoints_max: 256,
+            coordinator_usd_per_hour: 0.0,
+            storage_usd_per_gb_month: 0.0,
+            bills_max: 1_000,
             gone_max: 256,
         }
     }

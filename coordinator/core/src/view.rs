@@ -4,6 +4,7 @@ use crate::action::Member;
 use crate::corruption::{Corruption, SaveFailure};
 use crate::event::{Checkpoint, DownCause, Evaluation, PoolSpec, Progress};
 use crate::ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
+use crate::ledger::{self, CostView};
 use crate::state::{
     Departure, Instance, InstanceState, Job, JobState, Link, Origin, Standing, State, StopPurpose, Worker,
 };
@@ -70,6 +71,8 @@ pub struct JobView {
     pub shares: Vec<Share>,
     /// Whether the result is the same bits whenever it is computed.
     pub numerics: NumericsSpec,
+    /// What it has cost; absent when it paid nothing.
+    pub cost: Option<CostView>,
 }
 
 /// A member's part in a step.
@@ -146,11 +149,13 @@ pub struct PoolView {
     pub in_use: u32,
     /// Instances that it took.
     pub evictions: u32,
-    /// It had no capacity and is left alone until then.
+    /// Of one instance, to be expected in an hour, from what was seen.
+    pub evictions_per_hour: f64,
+    /// It had nothing to give, or something that concerns it had, and it is left alone until then.
     pub resting_until: Option<Timestamp>,
 }
 
-pub(crate) fn job(state: &State, job: &Job) -> JobView {
+pub(crate) fn job(state: &State, now: Timestamp, job: &Job) -> JobView {
     let (_, submission) = state.job_of(&job.id);
     let steps = submission.spec.train.steps.unwrap_or_default();
     let progress = &job.progress;
@@ -186,6 +191,7 @@ pub(crate) fn job(state: &State, job: &Job) -> JobView {
         decisions: job.counters.decisions,
         shares: shares(state, job),
         numerics: submission.spec.train.numerics,
+        cost: ledger::summary(state, now, &job.id),
     }
 }
 
@@ -240,6 +246,9 @@ fn reason(job: &Job) -> String {
         }
         JobState::Stopping { purpose: StopPurpose::Relocate, .. } => {
             "its last workers are taken and save its state".to_owned()
+        }
+        JobState::Stopping { purpose: StopPurpose::Budget, .. } => {
+            "its budget covers no more and its workers save its state".to_owned()
         }
         JobState::Recovering { cause, .. } => {
             let cause = if cause.is_empty() { "its last workers saved and left".to_owned() } else { cause.clone() };

@@ -33,6 +33,13 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// `$12.30`, `$0.52`, and two digits of what is less: `$0.0042`.
+pub(crate) fn money(usd: f64) -> String {
+    let size = usd.abs();
+    let decimals = if (1e-9..0.095).contains(&size) { (1.0 - size.log10().floor()) as usize } else { 2 };
+    format!("${usd:.decimals$}")
+}
+
 /// A measured time, to two digits or so: `0.42 ms`, `7.5 ms`, `40 ms`, `1.5 s`.
 pub(crate) fn span(seconds: f64) -> String {
     match seconds * 1e3 {
@@ -91,6 +98,7 @@ impl Differing {
 impl Shortage {
     pub(crate) fn words(&self) -> String {
         match self {
+            Self::Budget => "its budget covers no more workers".to_owned(),
             Self::NoCapacity { lacking, free: 0 } => {
                 format!("it lacks {} and its pools have nothing free", count(*lacking as usize, "worker"))
             }
@@ -100,7 +108,9 @@ impl Shortage {
             Self::TooSmall { min, capacity } => {
                 format!("it starts with {} and its pools hold {capacity} in all", count(*min as usize, "worker"))
             }
-            Self::Behind { job } => format!("{job} was submitted earlier and waits for the same pools"),
+            Self::Behind { job } => format!("{job} comes first and waits for the same pools"),
+            Self::OutsideRegions { regions } => format!("none of its pools is in {}", list(regions)),
+            Self::Rejected { pool, reason } => format!("{pool} can't start workers: {reason}"),
         }
     }
 }
@@ -108,6 +118,17 @@ impl Shortage {
 impl Doom {
     pub(crate) fn words(&self) -> String {
         match self {
+            Self::Budget { budget_usd, paid_usd } => {
+                let budget = money(*budget_usd);
+                let spent = match *paid_usd {
+                    0.0 => format!("its budget of {budget} does not cover a start and the save that must follow it"),
+                    paid => format!("its budget of {budget} covers no more: {} are paid", money(paid)),
+                };
+                format!(
+                    "{spent}\nhint: raise policy.budget_usd and submit it again under its name; it goes on from its \
+                     newest checkpoint"
+                )
+            }
             Self::WorkerSays { worker, reason } => format!("{worker} says that no worker can do it: {reason}"),
             Self::LaunchRejected { pool, reason } => format!("{pool} can't start workers: {reason}"),
             Self::CrashLoop { deaths, last } => {
@@ -141,6 +162,10 @@ mod tests {
         assert_eq!(list(&["w1", "w2", "w3"]), "w1, w2 and w3");
         assert_eq!(list(&["w1"]), "w1");
         assert_eq!([0.000_42, 0.007_5, 0.04, 1.49].map(span), ["0.42 ms", "7.5 ms", "40 ms", "1.5 s"]);
+        assert_eq!(
+            [12.3, 0.52, 0.1, 0.0042, 0.0, 0.095].map(money),
+            ["$12.30", "$0.52", "$0.10", "$0.0042", "$0.00", "$0.10"]
+        );
         assert_eq!([250, 1_000, 1_500, 12_345, 120_000].map(duration), ["250 ms", "1 s", "1.5 s", "12 s", "2 min"]);
     }
 }

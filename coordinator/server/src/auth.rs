@@ -2,7 +2,8 @@
 //! alone, so that a worker can neither act as another nor as a person.
 
 use blake3::Hash;
-use coordinator_core::InstanceId;
+use coordinator_core::{InstanceId, PoolName, Timestamp};
+use std::time::SystemTime;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
@@ -25,6 +26,34 @@ impl Keys {
     /// The token of the worker on this instance.
     pub(crate) fn worker_token(&self, instance: &InstanceId) -> String {
         format!("worker:{instance}:{}", self.mac(&instance.0).to_hex())
+    }
+
+    /// Lets whoever has it join the pool with a machine. `expires` 0: for good.
+    pub(crate) fn join_token(&self, pool: &PoolName, expires: Timestamp) -> String {
+        format!("join:{pool}:{}:{}", expires.0, self.join_mac(&pool.0, expires.0).to_hex())
+    }
+
+    /// Another key than that of workers: neither token can be made from the other.
+    fn join_mac(&self, pool: &str, expires_ms: i64) -> Hash {
+        let key = blake3::derive_key("trainctl v1 tokens by which machines join a pool", self.user.as_bytes());
+        blake3::keyed_hash(&key, format!("{expires_ms}:{pool}").as_bytes())
+    }
+
+    fn pool_of(&self, token: &str, now_ms: i64) -> Result<PoolName, Status> {
+        let parts = token.strip_prefix("join:").and_then(|rest| rest.rsplit_once(':'));
+        let parts = parts.and_then(|(rest, mac)| Some((rest.rsplit_once(':')?, Hash::from_hex(mac).ok()?)));
+        let Some(((pool, expires), mac)) = parts else { return Err(refused("a pool's join token")) };
+        let expires_ms: i64 = expires.parse().map_err(|_| refused("a pool's join token"))?;
+        if mac != self.join_mac(pool, expires_ms) {
+            return Err(refused("a pool's join token"));
+        }
+        if expires_ms != 0 && expires_ms < now_ms {
+            return Err(Status::unauthenticated(format!(
+                "authorization: expected a join token that is valid, found one that has expired\n\
+                 hint: make another with `trainctl pool token {pool}`"
+            )));
+        }
+        Ok(PoolName::from(pool))
     }
 
     fn is_user(&self, token: &str) -> bool {
@@ -62,6 +91,20 @@ impl Interceptor for WorkersOnly {
     }
 }
 
+/// Lets machines' calls through and notes, as an extension, which pool the caller may join.
+#[derive(Clone)]
+pub(crate) struct MachinesOnly(pub(crate) Keys);
+
+impl Interceptor for MachinesOnly {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let pool = self.0.pool_of(bearer(&request)?, now_ms)?;
+        request.extensions_mut().insert(pool);
+        Ok(request)
+    }
+}
+
 fn bearer(request: &Request<()>) -> Result<&str, Status> {
     let value = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
     value.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
@@ -94,6 +137,15 @@ mod tests {
             assert_eq!(keys.instance_of(&wrong), None, "{wrong}");
         }
         assert_eq!(Keys::new("other").instance_of(&token), None);
+        let join = keys.join_token(&PoolName::from("lab:7"), Timestamp(5_000));
+        assert_eq!(keys.pool_of(&join, 4_000).ok(), Some(PoolName::from("lab:7")));
+        let late = keys.pool_of(&join, 6_000).expect_err("expired");
+        assert!(late.message().contains("hint: make another with `trainctl pool token lab:7`"), "{late}");
+        assert!(keys.pool_of(&keys.join_token(&PoolName::from("lab"), Timestamp(0)), 6_000).is_ok());
+        for wrong in [join.replace("5000", "9000"), join.replace("lab", "bal"), token.clone(), String::new()] {
+            assert!(keys.pool_of(&wrong, 4_000).is_err(), "{wrong}");
+        }
+        assert_eq!(keys.instance_of(&join.replace("join:", "worker:")), None);
         assert!(keys.is_user("secret") && !keys.is_user("Secret") && !keys.is_user(&token));
     }
 }

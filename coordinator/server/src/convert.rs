@@ -50,6 +50,7 @@ pub(crate) fn event(worker: &WorkerId, instance: &InstanceId, body: FromBody) ->
         FromBody::Notice(notice) => {
             Event::EvictionNotice { instance: instance.clone(), deadline: Timestamp(notice.deadline_ms) }
         }
+        FromBody::RebalanceRecommended(_) => Event::RebalanceRecommended { instance: instance.clone() },
         FromBody::PeerLost(lost) => Event::PeerLost {
             worker,
             generation: Generation(lost.generation),

@@ -2,6 +2,7 @@
 //! commits all records in one batch, and only then does the rest. What comes of that returns as further events.
 
 mod handle;
+mod routes;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -13,28 +14,35 @@ use crate::clock::Clock;
 use crate::convert::{self, JobInputs};
 use crate::job_keys::JobKeys;
 use crate::logs;
+use crate::providers::Providers;
 use crate::store::{Store, StoreError};
 use coordinator_certificates::{CertificateError, Issued};
-use coordinator_core::{Action, Core, DownCause, Event, JobId, PoolSpec, Record, Rejection, ToWorker, WorkerId};
-use coordinator_local::{LaunchRequest, LocalProvider};
+use coordinator_core::{
+    Action, Core, DownCause, Event, InstanceId, JobId, LaunchError, LaunchErrorKind, PoolSpec, Record, Rejection,
+    Scope, ToWorker, WorkerId,
+};
+use coordinator_provider::{LaunchRequest, UnknownPool};
 use handle::Input;
+use routes::Routes;
 use session::Sessions;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 /// What the driver starts with.
 pub(crate) struct Parts {
     pub(crate) core: Core,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) provider: Arc<LocalProvider>,
+    pub(crate) providers: Arc<Providers>,
     pub(crate) provider_events: mpsc::UnboundedReceiver<Event>,
     pub(crate) job_keys: BTreeMap<JobId, JobKeys>,
     pub(crate) clock: Clock,
     pub(crate) logs: PathBuf,
     pub(crate) orphan_s: u32,
+    /// What an instance under the cluster's tag that nobody asked for gets to end by itself.
+    pub(crate) unowned_grace: Duration,
 }
 
 /// The driver can't go on.
@@ -56,6 +64,7 @@ pub(crate) struct Driver {
     parts: Parts,
     inputs: mpsc::Receiver<Input>,
     sessions: Sessions,
+    routes: Routes,
     /// Follow from what was just done, and come before anything from outside.
     pending: VecDeque<Event>,
     revision: watch::Sender<u64>,
@@ -64,7 +73,9 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(parts: Parts) -> (Self, DriverHandle) {
         let (handle, inputs, revision) = handle::queue();
-        let driver = Self { parts, inputs, sessions: Sessions::default(), pending: VecDeque::new(), revision };
+        let routes = Routes::new(&parts.core);
+        let (sessions, pending) = (Sessions::default(), VecDeque::new());
+        let driver = Self { parts, inputs, sessions, routes, pending, revision };
         (driver, handle)
     }
 
@@ -100,9 +111,9 @@ impl Driver {
     /// Pools of an earlier start that are not configured any more: they hold nothing, and a job that waits for one can
     /// say so.
     fn forsaken_pools(&self) -> Vec<PoolSpec> {
-        let configured = self.parts.provider.pools();
+        let configured = self.parts.providers.names();
         let known = self.parts.core.pools().into_iter().map(|pool| PoolSpec { capacity: 0, ..pool.spec });
-        known.filter(|spec| configured.iter().all(|pool| pool.spec.name != spec.name)).collect()
+        known.filter(|spec| !configured.contains(&spec.of)).collect()
     }
 
     /// What the provider has said so far.
@@ -167,8 +178,13 @@ impl Driver {
     }
 
     async fn submit(&mut self, event: Event, job: JobId) -> Result<Result<(), Rejection>, DriverError> {
-        if self.parts.core.job(&job).is_some() {
-            return Ok(Err(Rejection::JobExists(job)));
+        match &event {
+            Event::JobSubmitted { spec, .. } if !self.parts.core.may_submit(&job, spec) => {
+                return Ok(Err(Rejection::JobExists(job)));
+            }
+            // It goes on with the keys that it has.
+            _ if self.parts.job_keys.contains_key(&job) => return self.take_with(event, Vec::new()).await,
+            _ => {}
         }
         let keys = JobKeys::new(&job)?;
         let records = keys.records(&job);
@@ -178,6 +194,15 @@ impl Driver {
     }
 
     async fn provider_event(&mut self, event: Event) -> Result<(), DriverError> {
+        let unknown = self.routes.heard(&event, &self.parts.core, Instant::now());
+        if let Event::InstancesListed { provider, .. } = &event {
+            for instance in unknown {
+                if self.parts.providers.note_unowned(&instance, provider) {
+                    let grace_s = self.parts.unowned_grace.as_secs();
+                    tracing::warn!(%instance, %provider, grace_s, "found an instance that nobody asked for; it is ended");
+                }
+            }
+        }
         if let Event::InstanceDown { instance, cause: DownCause::Exited(1..) | DownCause::Killed(_) } = &event {
             let died = self.parts.core.instances().into_iter().find(|view| view.instance == *instance);
             if let Some(view) = died {
@@ -233,15 +258,47 @@ impl Driver {
     }
 
     fn perform(&mut self, effect: Action) {
-        let provider = &self.parts.provider;
         match effect {
             Action::Persist(record) => unreachable!("{} is committed before the effects", record.key),
-            Action::Launch { instance, worker, pool, job } => {
-                provider.launch(&LaunchRequest { instance, worker, pool, job });
+            Action::Launch { instance, worker, pool, job, generation } => {
+                self.launch(LaunchRequest { instance, worker, pool, job, generation });
             }
-            Action::Terminate { instance, grace_ms } => provider.terminate(&instance, Duration::from_millis(grace_ms)),
-            Action::Evict { instance, notice_ms } => provider.evict(&instance, Duration::from_millis(notice_ms)),
+            Action::Terminate { instance, grace_ms } => {
+                let left = self.routes.left(&instance, self.parts.unowned_grace, Instant::now());
+                self.terminate(&instance, left.unwrap_or(Duration::from_millis(grace_ms)));
+            }
+            Action::Evict { instance, notice_ms } => {
+                let provider = self.routes.of_instance(&instance).and_then(|name| self.parts.providers.named(name));
+                if let Some(provider) = provider {
+                    provider.evict(&instance, Duration::from_millis(notice_ms));
+                }
+            }
             Action::Send { worker, message } => self.tell(worker, message),
+        }
+    }
+
+    fn launch(&mut self, request: LaunchRequest) {
+        let providers = &self.parts.providers;
+        match self.routes.of_pool(&request.pool).and_then(|name| providers.named(name)) {
+            Some(provider) => {
+                self.routes.launched(&request.instance, &provider.name());
+                provider.launch(&request);
+            }
+            None => {
+                let message = UnknownPool::new(&request.pool, providers.names()).to_string();
+                let error = LaunchError { kind: LaunchErrorKind::Configuration, scope: Scope::Pool, message };
+                self.pending.push_back(Event::LaunchFailed { instance: request.instance, error });
+            }
+        }
+    }
+
+    /// Whose an instance is, is not known after its pool's provider was taken out of the configuration; it is asked of
+    /// all, and whoever has it ends it.
+    fn terminate(&mut self, instance: &InstanceId, grace: Duration) {
+        let providers = &self.parts.providers;
+        match self.routes.of_instance(instance).and_then(|name| providers.named(name)) {
+            Some(provider) => provider.terminate(instance, grace),
+            None => providers.iter().for_each(|provider| provider.terminate(instance, grace)),
         }
     }
 

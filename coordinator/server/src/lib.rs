@@ -8,7 +8,9 @@ mod driver;
 mod home;
 mod job_keys;
 mod logs;
+mod pools;
 mod prepare;
+mod providers;
 mod records;
 mod refusal;
 mod serve;
@@ -18,6 +20,7 @@ mod store;
 mod views;
 mod whole;
 
+pub use coordinator_provider::table::{Problem, Problems};
 pub use driver::DriverError;
 pub use home::{CoordinatorFile, HomeError};
 pub use records::RecordError;

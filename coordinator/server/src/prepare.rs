@@ -4,11 +4,11 @@
 use crate::clock::Clock;
 use crate::home::{Home, hex};
 use crate::job_keys::JobKeys;
+use crate::pools::{Costs, Pools};
 use crate::records;
 use crate::serve::{Options, ServeError};
 use crate::store::{FAIL_AT_VARIABLE, FailAt, SledStore, Store};
-use coordinator_core::{Core, JobId, PoolName, Record};
-use coordinator_local::PoolConfig;
+use coordinator_core::{Core, JobId, PoolName, Record, Settings};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -26,7 +26,7 @@ pub(crate) struct Prepared {
     pub(crate) core: Core,
     pub(crate) cluster: String,
     pub(crate) job_keys: BTreeMap<JobId, JobKeys>,
-    pub(crate) pools: Vec<PoolConfig>,
+    pub(crate) pools: Pools,
     pub(crate) running_for: BTreeMap<PoolName, Duration>,
 }
 
@@ -34,19 +34,21 @@ pub(crate) fn prepare(options: Options, clock: Clock) -> Result<Prepared, ServeE
     let home = Home::enter(&options.home)?;
     let token = home.token()?;
     let pools = match &options.pools_file {
-        Some(path) => coordinator_local::load_pools(path)?,
-        None => coordinator_local::default_pools(),
+        Some(path) => Pools::load(path)?,
+        None => Pools::without_file(),
     };
     let (listener, local) = listen(options.listen)?;
     let store = open_store(&home.store())?;
     let loaded = records::load(store.as_ref())??;
 
-    let (running_for, mut first) = loaded.traces(&pools, clock.now());
+    let (running_for, mut first) = loaded.traces(&pools.local, clock.now());
     let cluster = loaded.cluster.unwrap_or_else(|| new_cluster(&mut first));
     if !first.is_empty() {
         store.commit(&first)?;
     }
-    let core = Core::load(options.settings, loaded.core, clock.now())?;
+    let Costs { coordinator_usd_per_hour, storage_usd_per_gb_month } = pools.costs;
+    let settings = Settings { coordinator_usd_per_hour, storage_usd_per_gb_month, ..options.settings };
+    let core = Core::load(settings, loaded.core, clock.now())?;
     Ok(Prepared { home, token, listener, local, store, core, cluster, job_keys: loaded.job_keys, pools, running_for })
 }
 

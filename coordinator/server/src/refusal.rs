@@ -2,7 +2,7 @@
 //! of its own that starts with `hint: `.
 
 use coordinator_core::{JobId, Rejection};
-use coordinator_local::UnknownPool;
+use coordinator_provider::UnknownPool;
 use tonic::{Code, Status};
 use trainctl_jobs::SpecErrors;
 
@@ -53,6 +53,14 @@ pub(crate) enum Refusal {
     /// There is no such pool.
     #[error("{0}")]
     Pool(#[from] UnknownPool),
+    /// Only own machines join a pool by themselves.
+    #[error("pool {pool}: expected a pool of kind \"static\", found one of {kind:?}")]
+    NotJoined {
+        /// Which.
+        pool: String,
+        /// Whose.
+        kind: String,
+    },
     /// A request names no job where it must.
     #[error("{field}: expected {expected}, found nothing")]
     Empty {
@@ -105,6 +113,7 @@ impl Refusal {
             | Self::JobPool { .. }
             | Self::Empty { .. }
             | Self::Protocol { .. } => Code::InvalidArgument,
+            Self::NotJoined { .. } => Code::FailedPrecondition,
             Self::Pool(_) => Code::NotFound,
             Self::Logs { .. } => Code::Internal,
             Self::Stopping => Code::Unavailable,
@@ -121,6 +130,7 @@ impl Refusal {
             Self::ManifestDigest { .. } => {
                 "the data was pinned anew since; put the digest that `trainctl data show` prints into the job"
             }
+            Self::NotJoined { .. } => "the machines of other pools are started by the coordinator itself",
             Self::Pool(_) => "list the pools with `trainctl pool ls`",
             Self::JobPool { .. } => {
                 "list the pools with `trainctl pool ls`, or add one to the coordinator's pools.toml"

@@ -5,17 +5,20 @@ use crate::clock::Clock;
 use crate::driver::{Driver, DriverError, Parts};
 use crate::home::{CoordinatorFile, HomeError};
 use crate::prepare::{Prepared, prepare};
+use crate::providers::{Providers, Site};
 use crate::records::RecordError;
-use crate::services::{JobsService, WorkersService};
+use crate::services::{JobsService, MachinesService, WorkersService};
 use crate::stop::{StopHandle, StopMode};
 use crate::store::{FAIL_AT_VARIABLE, StoreError};
-use crate::whole::{Whole, answer};
+use crate::whole::{Services, Whole, answer};
 use coordinator_core::{LoadError, Settings};
-use coordinator_local::{LocalConfig, LocalProvider, PoolsErrors, StartError};
+use coordinator_local::StartError;
+use coordinator_provider::table::Problems;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -35,6 +38,8 @@ pub struct Options {
     pub worker_program: PathBuf,
     /// A worker that has neither a coordinator nor work for so long saves and exits.
     pub orphan_s: u32,
+    /// What an instance under the cluster's tag that nobody asked for gets to end by itself.
+    pub unowned_grace: Duration,
     /// The scheduler's bounds and waiting times.
     pub settings: Settings,
 }
@@ -50,6 +55,7 @@ impl Options {
             pools_file: None,
             worker_program: default_worker_program(),
             orphan_s: 60,
+            unowned_grace: Duration::from_secs(10),
             settings: Settings::default(),
         }
     }
@@ -73,7 +79,7 @@ pub enum ServeError {
     Home(#[from] HomeError),
     /// Its pools don't hold.
     #[error(transparent)]
-    Pools(#[from] PoolsErrors),
+    Pools(#[from] Problems),
     /// Somebody else listens there.
     #[error(
         "listen on {address}: expected a free port, found it taken\n\
@@ -203,24 +209,27 @@ impl Running {
 pub async fn serve(options: Options) -> Result<Running, ServeError> {
     let clock = Clock::start();
     let (worker_program, orphan_s) = (options.worker_program.clone(), options.orphan_s);
+    let unowned_grace = options.unowned_grace;
     let prepared = tokio::task::spawn_blocking(move || prepare(options, clock)).await.map_err(ServeError::Task)??;
     let Prepared { home, token, listener, local, store, core, cluster, job_keys, pools, running_for } = prepared;
     let listener = TcpListener::from_std(listener).map_err(|source| ServeError::Listen { address: local, source })?;
 
     let keys = Keys::new(&token);
-    let worker_keys = keys.clone();
-    let (provider, provider_events) = LocalProvider::start(LocalConfig {
+    let address = format!("http://{local}");
+    let site = Site {
         cluster: cluster.clone(),
-        program: worker_program,
+        address: address.clone(),
         coordinator_file: home.coordinator_file(),
         logs: home.logs(),
-        token: Box::new(move |instance| worker_keys.worker_token(instance)),
-        pools,
+        worker_program,
+        keys: keys.clone(),
         running_for,
-    })?;
-    let provider = Arc::new(provider);
+        awaited: !core.instances().is_empty(),
+    };
+    let (providers, provider_events) = Providers::start(pools, site)?;
+    let providers = Arc::new(providers);
     let file = CoordinatorFile {
-        address: format!("http://{local}"),
+        address,
         pid: std::process::id(),
         cluster: cluster.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -231,12 +240,13 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
     let (driver, handle) = Driver::new(Parts {
         core,
         store: Arc::clone(&store),
-        provider: Arc::clone(&provider),
+        providers: Arc::clone(&providers),
         provider_events,
         job_keys,
         clock,
         logs: home.logs(),
         orphan_s,
+        unowned_grace,
     });
     let (stop_sender, stop_requests) = mpsc::channel(1);
     let stop = StopHandle(stop_sender);
@@ -244,7 +254,9 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
     let info = InfoReply { version: file.version, cluster: cluster.clone(), pid: file.pid, started_ms: clock.now().0 };
     let jobs = JobsService {
         driver: handle.clone(),
-        provider: Arc::clone(&provider),
+        providers: Arc::clone(&providers),
+        keys: keys.clone(),
+        clock,
         info,
         runs: home.runs(),
         logs: home.logs(),
@@ -252,12 +264,14 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
         stopping: stopping.clone(),
     };
     let workers = WorkersService { driver: handle.clone(), stopping: stopping.clone() };
-    let server = tokio::spawn(answer(listener, keys, jobs, workers, stopping.clone()));
+    let machines =
+        MachinesService { providers: Arc::clone(&providers), cluster: cluster.clone(), stopping: stopping.clone() };
+    let server = tokio::spawn(answer(listener, keys, Services { jobs, workers, machines }, stopping.clone()));
     let driver = tokio::spawn(driver.run());
     let (token_file, home_path) = (home.token_file(), home.path().to_owned());
     tracing::info!(address = %file.address, home = %home_path.display(), "the coordinator listens");
     let (ended_sender, ended) = watch::channel(false);
-    let whole = Whole { home, store, provider, handle, driver, server, stopping, ended: ended_sender };
+    let whole = Whole { home, store, providers, handle, driver, server, stopping, ended: ended_sender };
     let task = tokio::spawn(whole.run(stop_requests));
     Ok(Running { address: file.address, token_file, home: home_path, cluster, stop, task, ended })
 }

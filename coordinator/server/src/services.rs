@@ -1,12 +1,14 @@
-//! The two gRPC services.
+//! The gRPC services.
 
 mod jobs;
 mod logs;
+mod machines;
 mod submit;
 mod watch;
 mod workers;
 
 pub(crate) use jobs::JobsService;
+pub(crate) use machines::MachinesService;
 pub(crate) use workers::WorkersService;
 
 use std::pin::Pin;

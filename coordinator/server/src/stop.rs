@@ -2,8 +2,8 @@
 //! next coordinator adopts them.
 
 use crate::driver::DriverHandle;
+use crate::providers::Providers;
 use coordinator_core::{Core, Event};
-use coordinator_local::LocalProvider;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -50,23 +50,23 @@ impl StopHandle {
 pub(crate) async fn stop(
     mode: StopMode,
     driver: &DriverHandle,
-    provider: &LocalProvider,
+    providers: &Providers,
     more: &mut mpsc::Receiver<StopRequest>,
 ) -> Vec<oneshot::Sender<()>> {
-    provider.pause();
+    providers.pause();
     let mut waiting = Vec::new();
     let kill = match mode {
         StopMode::Leave => false,
         StopMode::Kill => true,
         StopMode::Suspend => tokio::select! {
-            () = suspend(driver, provider) => false,
+            () = suspend(driver, providers) => false,
             () = killed(more, &mut waiting) => true,
         },
     };
     if kill {
         // So that nothing is started in place of those who are killed.
         let _ = driver.request(Event::SuspendRequested).await;
-        provider.stop(Duration::ZERO).await;
+        providers.stop(Duration::ZERO).await;
     }
     waiting
 }
@@ -82,12 +82,12 @@ async fn killed(more: &mut mpsc::Receiver<StopRequest>, waiting: &mut Vec<onesho
 }
 
 /// Saves all jobs and ends all workers, by force those that are not done in time: none is left behind.
-async fn suspend(driver: &DriverHandle, provider: &LocalProvider) {
+async fn suspend(driver: &DriverHandle, providers: &Providers) {
     let saved = tokio::time::timeout(SUSPEND_WITHIN, save(driver)).await;
     if saved.is_err() {
         tracing::warn!("jobs did not save within {} s; their workers are ended", SUSPEND_WITHIN.as_secs());
     }
-    provider.stop(END_WITHIN).await;
+    providers.stop(END_WITHIN).await;
 }
 
 async fn save(driver: &DriverHandle) {

@@ -1,8 +1,14 @@
 //! What people see: the scheduler's views as messages of the wire.
 
+mod cost;
+
+pub(crate) use cost::report as cost;
+
 use coordinator_core::{
-    Checkpoint, Core, Corruption, Decision, Differing, Evaluation, JobId, JobView, SaveFailure, Share, WorkerView,
+    Checkpoint, Core, Corruption, Decision, Differing, Evaluation, InstanceId, JobId, JobView, Market, SaveFailure,
+    Share, WorkerView,
 };
+use coordinator_provider::PoolView;
 use trainctl_jobs::NumericsSpec;
 use trainctl_proto::v1;
 
@@ -41,6 +47,7 @@ pub(crate) fn job(core: &Core, view: JobView) -> v1::JobStatus {
         numerics: numerics(view.numerics).to_owned(),
         corruptions: view.corruptions.into_iter().map(corruption).collect(),
         save_failure: view.save_failure.map(save_failure),
+        cost: view.cost.map(cost::total),
         job: view.job.0,
     }
 }
@@ -76,17 +83,32 @@ pub(crate) fn worker(view: WorkerView) -> v1::WorkerStatus {
 }
 
 /// A pool as its provider runs it, with the evictions that outlive a restart.
-pub(crate) fn pool(core: &Core, view: coordinator_local::PoolView) -> v1::PoolStatus {
+pub(crate) fn pool(core: &Core, view: PoolView, unowned: Vec<InstanceId>) -> v1::PoolStatus {
     let known = core.pools().into_iter().find(|pool| pool.spec.name == view.spec.name);
     v1::PoolStatus {
         pool: view.spec.name.0,
-        kind: "local".to_owned(),
-        spot: view.spec.spot,
+        of: view.spec.of.0,
+        kind: view.spec.place.provider.0,
+        region: view.spec.place.region.unwrap_or_default(),
+        zone: view.spec.place.zone.unwrap_or_default(),
+        market: market(view.spec.market).to_owned(),
+        usd_per_hour: view.spec.price.map(|price| price.usd_per_hour).unwrap_or_default(),
+        on_demand_usd_per_hour: view.spec.price.map(|price| price.on_demand_usd_per_hour).unwrap_or_default(),
+        unowned: unowned.into_iter().map(|instance| instance.0).collect(),
+        spot: view.spec.market == Market::Spot,
         capacity: view.spec.capacity,
         in_use: view.in_use,
         notice_ms: view.spec.notice_ms,
         evictions: known.map_or(0, |pool| pool.evictions),
         note: view.note,
+    }
+}
+
+fn market(market: Market) -> &'static str {
+    match market {
+        Market::Own => "own",
+        Market::Spot => "spot",
+        Market::OnDemand => "on-demand",
     }
 }
 

@@ -1,13 +1,13 @@
 //! The parts of a running coordinator, and the order in which they end.
 
-use crate::auth::{Keys, UserOnly, WorkersOnly};
+use crate::auth::{Keys, MachinesOnly, UserOnly, WorkersOnly};
 use crate::driver::{DriverError, DriverHandle};
 use crate::home::Home;
+use crate::providers::Providers;
 use crate::serve::ServeError;
-use crate::services::{JobsService, MESSAGE_BYTES_MAX, WORKER_MESSAGE_BYTES_MAX, WorkersService};
+use crate::services::{JobsService, MESSAGE_BYTES_MAX, MachinesService, WORKER_MESSAGE_BYTES_MAX, WorkersService};
 use crate::stop::{self, StopRequest};
 use crate::store::Store;
-use coordinator_local::LocalProvider;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -18,6 +18,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use trainctl_proto::v1::jobs_server::JobsServer;
+use trainctl_proto::v1::machines_server::MachinesServer;
 use trainctl_proto::v1::workers_server::WorkersServer;
 
 /// A peer that does not answer a ping for so long is gone.
@@ -26,22 +27,31 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 /// How long open calls may take to end when the coordinator stops.
 const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
+/// All that is answered.
+pub(crate) struct Services {
+    pub(crate) jobs: JobsService,
+    pub(crate) workers: WorkersService,
+    pub(crate) machines: MachinesService,
+}
+
 /// Answers calls until it is to stop and those that are open have ended.
 pub(crate) async fn answer(
     listener: TcpListener,
     keys: Keys,
-    jobs: JobsService,
-    workers: WorkersService,
+    services: Services,
     stopping: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(PING_EVERY));
+    let Services { jobs, workers, machines } = services;
     let jobs = JobsServer::new(jobs).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let workers = WorkersServer::new(workers).max_decoding_message_size(WORKER_MESSAGE_BYTES_MAX);
+    let machines = MachinesServer::new(machines).max_decoding_message_size(WORKER_MESSAGE_BYTES_MAX);
     Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PEER_SILENT_MAX))
         .add_service(InterceptedService::new(jobs, UserOnly(keys.clone())))
-        .add_service(InterceptedService::new(workers, WorkersOnly(keys)))
+        .add_service(InterceptedService::new(workers, WorkersOnly(keys.clone())))
+        .add_service(InterceptedService::new(machines, MachinesOnly(keys)))
         .serve_with_incoming_shutdown(incoming, async move { stopping.cancelled().await })
         .await
 }
@@ -50,7 +60,7 @@ pub(crate) async fn answer(
 pub(crate) struct Whole {
     pub(crate) home: Home,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) provider: Arc<LocalProvider>,
+    pub(crate) providers: Arc<Providers>,
     pub(crate) handle: DriverHandle,
     pub(crate) driver: JoinHandle<Result<(), DriverError>>,
     pub(crate) server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -67,13 +77,13 @@ impl Whole {
             ended = &mut self.server => Err(server_end(ended)),
             Some(request) = stop_requests.recv() => {
                 waiting.push(request.done);
-                waiting.extend(stop::stop(request.mode, &self.handle, &self.provider, &mut stop_requests).await);
+                waiting.extend(stop::stop(request.mode, &self.handle, &self.providers, &mut stop_requests).await);
                 self.close_driver().await
             }
         };
         if let Err(error) = &outcome {
             tracing::error!(%error, "the coordinator can't go on; workers train on");
-            self.provider.pause();
+            self.providers.pause();
         }
         let store = Arc::clone(&self.store);
         let closed = tokio::task::spawn_blocking(move || store.close()).await;

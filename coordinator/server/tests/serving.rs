@@ -4,10 +4,16 @@ mod bench;
 
 use bench::{Bench, Hand, SOON, hello, jobs_with, kill, within, workers_with};
 use coordinator_server::{CoordinatorFile, ServeError, serve};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use trainctl_proto::v1::coordinator_message::Body as ToBody;
+use trainctl_proto::v1::machine_message::Body as FromMachine;
+use trainctl_proto::v1::machine_order::Body as ToMachine;
 use trainctl_proto::v1::worker_message::Body as FromBody;
 use trainctl_proto::v1::{self, JobRef};
 
@@ -274,6 +280,103 @@ async fn a_drill_reaches_the_pool_and_the_worker() {
     within("the eviction", async || bench.processes(running.cluster()).is_empty().then_some(())).await;
     let unknown = v1::SetPoolRequest { pool: "spot".to_owned(), capacity: 0 };
     assert_eq!(jobs.set_pool(unknown).await.expect_err("a refusal").code(), Code::NotFound);
+    running.kill().await;
+}
+
+#[tokio::test]
+async fn what_nobody_asked_for_is_ended_after_a_while_and_told() {
+    let mut bench = Bench::new("stands.sh");
+    bench.options.unowned_grace = Duration::from_millis(300);
+    let running = bench.serve().await;
+    let cluster = running.cluster().to_owned();
+    running.leave().await;
+    running.wait().await.expect("a clean end");
+    // As a coordinator would have left it whose records are of an earlier day.
+    let mut stray = Command::new(bench::script("stands.sh"))
+        .args(["run", "--cluster", &cluster, "--instance", "i99", "--worker", "w99", "--coordinator-file"])
+        .arg(bench.home().join("coordinator.json"))
+        .stdout(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("start a stray");
+    let began = Instant::now();
+    let running = bench.serve().await;
+    within("its end", async || bench.processes(&cluster).is_empty().then_some(())).await;
+    assert!(began.elapsed() >= bench.options.unowned_grace);
+    // Both are its parents, and either may have heard of its end first.
+    let _ = stray.wait();
+    let mut jobs = bench.jobs(&running).await;
+    let pools = jobs.list_pools(v1::ListPoolsRequest {}).await.expect("pools").into_inner().pools;
+    let told: Vec<_> = pools.into_iter().flat_map(|pool| pool.unowned).collect();
+    assert_eq!(told, ["i99"]);
+    running.kill().await;
+}
+
+/// A machine's side of its stream.
+struct Joined {
+    say: mpsc::Sender<v1::MachineMessage>,
+    hear: tonic::Streaming<v1::MachineOrder>,
+}
+
+impl Joined {
+    async fn open(address: &str, token: &str) -> Result<Self, tonic::Status> {
+        let (say, said) = mpsc::channel(8);
+        let hello = v1::MachineHello { machine: "m".to_owned(), pid: 7, ..Default::default() };
+        say.send(v1::MachineMessage { body: Some(FromMachine::Hello(hello)) }).await.expect("room");
+        let hear = bench::machines_with(address, token).await.join(ReceiverStream::new(said)).await?.into_inner();
+        Ok(Self { say, hear })
+    }
+
+    async fn next(&mut self, what: &str) -> ToMachine {
+        let next = tokio::time::timeout(SOON, self.hear.message()).await;
+        let next = next.unwrap_or_else(|_| panic!("{what} did not come in time")).expect("no error");
+        next.and_then(|order| order.body).expect("an order")
+    }
+}
+
+#[tokio::test]
+async fn a_machine_joins_is_given_a_worker_and_is_told_to_end() {
+    let mut bench = Bench::new("stands.sh");
+    let pools = bench.folder.path().join("pools.toml");
+    std::fs::write(&pools, "[pools.lab]\nkind='static'\nzone='rack 7'\n[pools.local]\nkind='local'\ncapacity=1\n")
+        .expect("write");
+    bench.options.pools_file = Some(pools);
+    let running = bench.serve().await;
+    let mut jobs = bench.jobs(&running).await;
+    let ask = |pool: &str| v1::PoolTokenRequest { pool: pool.to_owned(), valid_s: 60 };
+    let reply = jobs.pool_token(ask("lab")).await.expect("a token").into_inner();
+    assert_eq!(reply.coordinator, running.address());
+    let refused = jobs.pool_token(ask("local")).await.expect_err("a refusal");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let user = std::fs::read_to_string(running.token_file()).expect("the token");
+    for wrong in [user.as_str(), "join:lab:0:00"] {
+        let refused = Joined::open(running.address(), wrong).await.err().expect("a refusal");
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+
+    let mut machine = Joined::open(running.address(), &reply.token).await.expect("join");
+    within("the machine's room", async || {
+        let pools = jobs.list_pools(v1::ListPoolsRequest {}).await.expect("pools").into_inner().pools;
+        pools.iter().any(|pool| (pool.kind.as_str(), pool.capacity) == ("static", 1)).then_some(())
+    })
+    .await;
+    let text = bench.job_text("digits", 1) + "pools = ['lab']\n";
+    jobs.submit(bench.submission_from(&text)).await.expect("submit");
+    let ToMachine::Start(start) = machine.next("a worker to be").await else { panic!("expected a start") };
+    assert_eq!(
+        (start.instance.as_str(), start.worker.as_str(), start.cluster.as_str()),
+        ("i1", "w1", running.cluster())
+    );
+    let started = v1::MachineStarted { instance: start.instance.clone() };
+    machine.say.send(v1::MachineMessage { body: Some(FromMachine::Started(started)) }).await.expect("room");
+    let mut hand = Hand::open(running.address(), &start.token).await.expect("its token is a worker's");
+    hand.say(FromBody::Hello(hello(1))).await;
+    assert_eq!(hand.welcome().await.job, "digits");
+    let drill = v1::EvictRequest { worker: "w1".to_owned(), notice_ms: 0 };
+    jobs.evict(drill).await.expect("evict");
+    let ToMachine::End(end) = machine.next("the end").await else { panic!("expected an end") };
+    assert_eq!(end.instance, "i1");
+    drop(machine);
     running.kill().await;
 }
 

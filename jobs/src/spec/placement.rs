@@ -196,16 +196,34 @@ impl From<CheckpointEvery> for String {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicySpec {
-    /// From the submission, such as `"6h"`. Checked, and not acted on yet.
+    /// From the submission, such as `"6h"`. The job is done by then if capacity that is not taken away can do it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "duration"))]
     pub deadline: Option<String>,
-    /// The job stops rather than spend more. Checked, and not acted on yet: local processes cost nothing.
+    /// The job stops before it has paid more for instances, coordinator and storage: it saves, and fails. Submitted again
+    /// with a larger budget it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub budget_usd: Option<f64>,
-    /// When dearer capacity that is not taken away may be bought. Checked, and not acted on yet.
+    /// When dearer capacity that is not taken away may be bought.
     pub on_demand: OnDemandSpec,
+    /// When capacity is short, jobs of a higher priority come first, and others yield the workers that they can spare.
+    #[schemars(range(min = -1000, max = 1000))]
+    pub priority: i32,
+    /// When capacity is short, jobs of equal priority take turns by queue: the one that has the fewest workers first.
+    /// Within a queue, by submission. Absent: the queue of all that name none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub queue: Option<String>,
+}
+
+impl PolicySpec {
+    /// `deadline` in milliseconds. Its form was checked when the job was parsed.
+    #[must_use]
+    pub fn deadline_ms(&self) -> Option<u64> {
+        let deadline = humantime::parse_duration(self.deadline.as_deref()?).ok()?;
+        u64::try_from(deadline.as_millis()).ok()
+    }
 }
 
 /// `policy.on_demand`
@@ -215,8 +233,8 @@ pub enum OnDemandSpec {
     /// Spot only.
     #[default]
     Never,
-    /// When spot alone would miss the deadline.
+    /// As late as the deadline allows, and given back when spot will do again.
     ToMeetDeadline,
-    /// From the start.
+    /// From the start, where spot has nothing to give; spot takes over when it has.
     Always,
 }

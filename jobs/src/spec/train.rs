@@ -46,6 +46,12 @@ pub struct TrainSpec {
     /// What happens when the loss, the gradient or a buffer of a step is NaN or infinite.
     #[serde(default)]
     pub on_nonfinite: NonFiniteSpec,
+    /// Parameters that stay as they are, by patterns on their names such as "layers.0.*": `*` stands for any characters,
+    /// `?` for any one. They have no optimizer slots, and checkpoints write them once. Buffers such as BatchNorm's running
+    /// statistics still follow the batches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1)))]
+    pub freeze: Vec<String>,
     /// Evaluate every so many steps; the end is always evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]

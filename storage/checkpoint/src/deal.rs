@@ -27,16 +27,22 @@ pub fn deal(tensors: &[TensorInfo], parts: u32) -> Vec<Vec<usize>> {
 
 /// For each part the indices of its files, ascending.
 pub(crate) fn deal_files(files: &[Packed], parts: u32) -> Vec<Vec<usize>> {
-    assert!(parts > 0, "a checkpoint has at least one part");
-    let mut order: Vec<usize> = (0..files.len()).collect();
-    order.sort_by_key(|&at| (Reverse(files[at].bytes), at));
+    let sizes: Vec<usize> = files.iter().map(|file| file.bytes).collect();
+    deal_by_size(&sizes, parts as usize)
+}
 
-    let mut dealt = vec![Vec::new(); parts as usize];
+/// The same for files of these sizes.
+pub(crate) fn deal_by_size(sizes: &[usize], parts: usize) -> Vec<Vec<usize>> {
+    assert!(parts > 0, "a checkpoint has at least one part");
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&at| (Reverse(sizes[at]), at));
+
+    let mut dealt = vec![Vec::new(); parts];
     let mut lightest: BinaryHeap<Reverse<(usize, usize)>> = (0..dealt.len()).map(|part| Reverse((0, part))).collect();
     for at in order {
         let Some(Reverse((load, part))) = lightest.pop() else { break };
         dealt[part].push(at);
-        lightest.push(Reverse((load.saturating_add(files[at].bytes), part)));
+        lightest.push(Reverse((load.saturating_add(sizes[at]), part)));
     }
     for part in &mut dealt {
         part.sort_unstable();
@@ -57,6 +63,7 @@ mod tests {
             shape: vec![len],
             offset: 0,
             len,
+            constant: false,
         };
         lens.iter().enumerate().map(tensor).collect()
     }

@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! <root>/<job>/run.json                                                what ran
+//! <root>/<job>/data.manifest.json                                      the data that it read
+//! <root>/<job>/module.pt                                               the module that it trained, if one of its own
 //! <root>/<job>/checkpoints/<step>/model-00001-of-00040.safetensors     parameters and buffers
 //! <root>/<job>/checkpoints/<step>/optimizer-00001-of-00071.safetensors optimizer slots
 //! <root>/<job>/checkpoints/<step>/model.safetensors.index.json         for loaders that know nothing of trainctl
@@ -28,6 +30,7 @@ mod error;
 mod events;
 mod export;
 mod folder;
+mod kept;
 mod leftovers;
 mod manifest;
 mod measure;
@@ -39,6 +42,7 @@ mod read;
 mod record;
 mod reuse;
 mod run;
+mod share;
 mod tensor;
 mod tensors;
 mod upload;
@@ -51,6 +55,7 @@ pub use digest::{Digest, DigestError, StateDigests, state_digest};
 pub use error::{CheckpointError, Damage};
 pub use events::{Corruption, Evaluation, Finish, GroupBegan, RunEvent};
 pub use folder::{Listed, RunFolder};
+pub use kept::Kept;
 pub use manifest::{FileEntry, MANIFEST_FORMAT_VERSION, Manifest, TensorEntry};
 pub use measure::{Difference, Figures, compare, measure};
 pub use prune::{Pruned, Retention};
@@ -58,5 +63,6 @@ pub use pull::PullProgress;
 pub use read::{Loaded, Skipped};
 pub use record::PartRecord;
 pub use run::{Claim, RUN_FORMAT_VERSION, RunRecord};
+pub use share::Shares;
 pub use tensor::{Group, LayoutError, TensorInfo, check_layout};
 pub use tensors::TensorReader;

@@ -5,6 +5,8 @@ use crate::tensor::Group;
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 pub(crate) const RUN: &str = "run.json";
+pub(crate) const DATA_MANIFEST: &str = "data.manifest.json";
+pub(crate) const MODULE: &str = "module.pt";
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
 
 /// `model-00002-of-00004.safetensors` for file 1 of 4: names count from 1, as the Python ecosystem's do.

@@ -3,7 +3,8 @@
 //! the same files.
 //!
 //! Neighbours share a file up to a 32nd of their group's size, so that training a few tensors rewrites little beside
-//! them. A tensor is never split: readers of safetensors know no halves.
+//! them; those that training never changes share none with others. A tensor is never split: readers of safetensors know
+//! no halves.
 
 use crate::names;
 use crate::tensor::{Group, TensorInfo};
@@ -38,9 +39,11 @@ fn pack_group(tensors: &[TensorInfo], group: Group) -> Vec<Packed> {
     let most = (total / SHARE).clamp(FILE_BYTES_MIN, FILE_BYTES_MAX);
 
     let mut files: Vec<Packed> = Vec::new();
+    let mut constant = false;
     for (at, tensor) in of_group() {
         let bytes = bytes_of(tensor);
-        match files.last_mut().filter(|file| file.bytes.saturating_add(bytes) <= most) {
+        let is_alike = tensor.constant == std::mem::replace(&mut constant, tensor.constant);
+        match files.last_mut().filter(|file| is_alike && file.bytes.saturating_add(bytes) <= most) {
             Some(file) => {
                 file.tensors.push(at);
                 file.bytes += bytes;
@@ -67,6 +70,7 @@ mod tests {
             shape: vec![len],
             offset: 0,
             len,
+            constant: false,
         };
         lens.iter().enumerate().map(tensor).collect()
     }
@@ -83,6 +87,16 @@ mod tests {
             ("optimizer-00003-of-00003.safetensors", &[5]),
         ];
         assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn what_never_changes_shares_no_file_with_what_does() {
+        let mut all = tensors(&[10, 10, 10, 10, 10, 10, 10, 10]);
+        for at in [2, 4] {
+            all[at].constant = true;
+        }
+        let files: Vec<Vec<usize>> = pack(&all).into_iter().map(|file| file.tensors).collect();
+        assert_eq!(files, [vec![0], vec![2, 4], vec![6], vec![1, 3, 5, 7]]);
     }
 
     proptest! {

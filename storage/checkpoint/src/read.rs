@@ -12,7 +12,7 @@ use object_store::path::Path;
 use safetensors::tensor::Metadata;
 
 /// Files read at a time; each has two requests of 4 MiB under way.
-const FILES_MAX: usize = 6;
+pub(crate) const FILES_MAX: usize = 6;
 
 /// What [`RunFolder::load_newest`] loaded.
 #[derive(Debug)]
@@ -59,18 +59,9 @@ impl RunFolder {
     /// [`CheckpointError::Layout`]. What `out` holds then is unspecified.
     pub async fn load(&self, step: u64, tensors: &[TensorInfo], out: &mut [f32]) -> Result<Manifest, CheckpointError> {
         check_layout(tensors, out.len())?;
-        let manifest = self.read_manifest(step).await?;
-        let places = manifest.place(&self.shown(&self.step_path(step, names::MANIFEST)), tensors)?;
-        let mut values = split(tensors, out);
-        let mut reads = Vec::with_capacity(manifest.files.len());
-        for (file, place) in manifest.files.iter().zip(places) {
-            let mut values: Vec<&mut [u8]> = place.iter().map(|&at| std::mem::take(&mut values[at])).collect();
-            reads.push(self.read_file(step, file, move |at, from, bytes| {
-                values[at][from..from + bytes.len()].copy_from_slice(bytes);
-            }));
-        }
-        futures::stream::iter(reads).buffer_unordered(FILES_MAX).try_collect::<()>().await?;
-        Ok(manifest)
+        let shares = self.shares(step, tensors, 1).await?;
+        self.load_share(&shares, 0, tensors, out).await?;
+        Ok(shares.manifest)
     }
 
     /// Loads the newest checkpoint that is whole. `None` if no step was ever committed; `out` is untouched then.

@@ -19,8 +19,8 @@ pub const RUN_FORMAT_VERSION: u32 = 1;
 const PINNED_SECTIONS: [&str; 4] = ["name", "data", "model", "train"];
 /// How often another worker may have changed the record before a note is given up.
 const NOTE_TRIES_MAX: usize = 8;
-/// Where the manifest lies does not matter: its digest is pinned.
-const NOT_PINNED: [&str; 1] = ["job.data.manifest"];
+/// Where manifest and module lie does not matter: their digests are pinned.
+const NOT_PINNED: [&str; 2] = ["job.data.manifest", "job.model.path"];
 
 /// What ran, or runs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

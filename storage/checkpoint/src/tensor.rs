@@ -46,6 +46,9 @@ pub struct TensorInfo {
     pub offset: usize,
     /// How many f32 elements it has: the product of `shape`.
     pub len: usize,
+    /// Training never changes it. It shares no file with tensors that training does change, so that its file is written
+    /// once.
+    pub constant: bool,
 }
 
 impl TensorInfo {
@@ -126,7 +129,7 @@ pub fn check_layout(tensors: &[TensorInfo], state_len: usize) -> Result<(), Layo
     }
     let mut names = BTreeSet::new();
     for tensor in tensors {
-        let TensorInfo { name, group, shape, offset, len } = tensor;
+        let TensorInfo { name, group, shape, offset, len, .. } = tensor;
         if name.is_empty() || name == "__metadata__" {
             return Err(LayoutError::Name { group: *group, name: name.clone() });
         }
@@ -158,7 +161,7 @@ mod tests {
 
     fn tensor(name: &str, shape: &[usize], offset: usize) -> TensorInfo {
         let len = shape.iter().product();
-        TensorInfo { name: name.to_owned(), group: Group::Model, shape: shape.to_vec(), offset, len }
+        TensorInfo { name: name.to_owned(), group: Group::Model, shape: shape.to_vec(), offset, len, constant: false }
     }
 
     #[test]

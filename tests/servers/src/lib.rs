@@ -1,15 +1,24 @@
 //! Real servers for tests: started on free ports of the loopback interface, ended with the value that stands for
-//! them. Their programs are what `cargo xtask setup --tests` brought (`cargo xtask test` does so by itself).
+//! them. Programs of others are what `cargo xtask setup --tests` brought (`cargo xtask test` does so by itself); where
+//! there is none, a server of our own runs inside the test's process.
 
+mod ec2_metadata;
 mod fake_gcs;
+mod gce;
+mod moto;
 mod process;
 mod python;
 mod seaweed;
+mod web;
 
+pub use ec2_metadata::Ec2Metadata;
 pub use fake_gcs::FakeGcs;
+pub use gce::{Boot, Booted, FakeGce, Fault, GceMetadata, How};
+pub use moto::{Moto, MotoInstance, Network};
 pub use process::free_port;
 pub use python::python;
 pub use seaweed::Seaweed;
+pub use web::Misbehaviour;
 
 use std::path::{Path, PathBuf};
 

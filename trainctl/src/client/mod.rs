@@ -70,6 +70,12 @@ impl Coordinator {
         self.about_job(job, reply).await
     }
 
+    /// What a job has cost.
+    pub(crate) async fn cost(&mut self, job: &str) -> Result<v1::CostReply, Failure> {
+        let reply = bounded(self.jobs.cost(v1::JobRef { job: job.to_owned() })).await;
+        self.about_job(job, reply).await
+    }
+
     /// Ends a job; its workers save and leave.
     pub(crate) async fn cancel(&mut self, job: &str) -> Result<v1::JobStatus, Failure> {
         let reply = bounded(self.jobs.cancel(v1::JobRef { job: job.to_owned() })).await;
@@ -115,9 +121,26 @@ impl Coordinator {
         reply.map(|reply| reply.pools).map_err(|status| self.refusal(&status))
     }
 
+    /// Names of all pools, as jobs list them.
+    pub(crate) async fn pool_names(&mut self) -> Result<Vec<String>, Failure> {
+        let reply = bounded(self.jobs.list_pools(v1::ListPoolsRequest {})).await;
+        reply.map(|reply| reply.names).map_err(|status| self.refusal(&status))
+    }
+
+    /// A token by which machines join the pool; 0 s: for good.
+    pub(crate) async fn pool_token(&mut self, pool: &str, valid_s: u64) -> Result<v1::PoolTokenReply, Failure> {
+        let reply = bounded(self.jobs.pool_token(v1::PoolTokenRequest { pool: pool.to_owned(), valid_s })).await;
+        self.about_pool(pool, reply).await
+    }
+
     /// A drill: the pool's capacity becomes this.
     pub(crate) async fn set_pool(&mut self, pool: &str, capacity: u32) -> Result<v1::PoolStatus, Failure> {
-        match bounded(self.jobs.set_pool(v1::SetPoolRequest { pool: pool.to_owned(), capacity })).await {
+        let reply = bounded(self.jobs.set_pool(v1::SetPoolRequest { pool: pool.to_owned(), capacity })).await;
+        self.about_pool(pool, reply).await
+    }
+
+    async fn about_pool<T>(&mut self, pool: &str, reply: Result<T, Status>) -> Result<T, Failure> {
+        match reply {
             Ok(status) => Ok(status),
             Err(status) if status.code() == Code::NotFound => {
                 let pools = self.pools().await?;

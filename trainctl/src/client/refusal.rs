@@ -44,12 +44,19 @@ impl Coordinator {
             Ok(status) => status.state,
             Err(failure) => return failure,
         };
-        Failure::new(Class::Refused, format!("a job named {job:?} exists already at {} ({state})", self.url)).hint(
-            format!(
-                "names are never used twice; submit it under another with --set name={job}-2, or see it with \
+        let failure =
+            Failure::new(Class::Refused, format!("a job named {job:?} exists already at {} ({state})", self.url));
+        let again = match state.as_str() {
+            "failed" => {
+                ", but by a job that its budget ended, with a larger one and the same data, model, train and \
+                 checkpoint.root"
+            }
+            _ => "",
+        };
+        failure.hint(format!(
+            "names are never used twice{again}; submit it under another with --set name={job}-2, or see it with \
              `trainctl show {job}`"
-            ),
-        )
+        ))
     }
 
     /// A status that no command gives a meaning of its own.

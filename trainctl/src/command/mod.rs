@@ -3,12 +3,14 @@
 pub(crate) mod cancel;
 pub(crate) mod ckpt;
 pub(crate) mod completions;
+pub(crate) mod cost;
 pub(crate) mod data;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod model;
+pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod reproduce;
 pub(crate) mod show;

@@ -7,7 +7,7 @@ use crate::command::watch::outcome;
 use crate::failure::{Class, Failure, Report};
 use crate::home;
 use crate::printer::Printer;
-use crate::runs::{Place, failure};
+use crate::runs::{Place, failure, origins};
 use crate::table::{self, Tone};
 use crate::worker_program;
 use clap::Args;
@@ -76,9 +76,11 @@ pub(crate) async fn run(session: &Session, args: ReproduceArgs) -> Result<(), Fa
     let spec = spec(&place, &record)?;
     let steps = spec.train.steps.unwrap_or_default();
     let Some((_, expected)) = end(&place, &record).await? else { return Err(unfinished(&place, steps).await) };
-    let again = again(session, &args, spec)?;
+    let mut again = again(session, &args, spec)?;
+    let manifest = if args.manifest.is_none() { origins::manifest(&place).await? } else { None };
+    origins::bring_module(&place, &mut again.model, &session.reach.home.join("modules")).await?;
     let (name, root) = (again.name.clone(), again.checkpoint.root.clone().unwrap_or_default());
-    let checked = check(&place, &record, again).await?;
+    let checked = check(&place, &record, again, manifest).await?;
     session.printer.note(&format!("running {} again as {name}, below {root}", args.run));
 
     let status = run_here(session, checked, args.pools).await?;
@@ -170,7 +172,12 @@ fn again(session: &Session, args: &ReproduceArgs, mut spec: JobSpec) -> Result<J
 }
 
 /// Names all that would give other bits, or is missing.
-async fn check(place: &Place, record: &RunRecord, again: JobSpec) -> Result<Checked, Failure> {
+async fn check(
+    place: &Place,
+    record: &RunRecord,
+    again: JobSpec,
+    manifest: Option<Vec<u8>>,
+) -> Result<Checked, Failure> {
     let here = worker_program::run(&["fingerprint".as_ref()]).await?;
     let here: Here = serde_json::from_slice(&here).map_err(|error| {
         Failure::new(Class::Local, format!("trainctl-worker fingerprint: expected JSON: {error}"))
@@ -201,7 +208,7 @@ async fn check(place: &Place, record: &RunRecord, again: JobSpec) -> Result<Chec
             "run it on a machine of that kind: other processors compute other last bits".to_owned(),
         );
     }
-    match check_recorded(again, &object).await {
+    match check_recorded(again, &object, manifest).await {
         Ok(checked) if reports.is_empty() => Ok(checked),
         Ok(_) => Err(Failure { class: Class::Differs, reports }),
         Err(data) => {

@@ -2,6 +2,7 @@
 //! doesn't do as it should.
 
 mod failure;
+pub(crate) mod origins;
 mod place;
 
 pub(crate) use failure::failure;

@@ -1,7 +1,7 @@
 //! A job: the object of `show`, `ls`, `watch`, `submit` and `cancel`.
 
 use crate::format::rfc3339;
-use crate::view::{Checkpoint, Corruption, SaveFailure, present};
+use crate::view::{Checkpoint, Corruption, Cost, SaveFailure, present};
 use serde::Serialize;
 use trainctl_proto::v1;
 
@@ -68,6 +68,8 @@ pub(crate) struct Job {
     pub(crate) corruptions: Vec<Corruption>,
     /// The newest save that did not work, until a checkpoint commits.
     pub(crate) save_failure: Option<SaveFailure>,
+    /// What it has cost; null when it paid nothing.
+    pub(crate) cost: Option<Cost>,
     /// As resolved; only where one job is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) spec: Option<serde_json::Value>,
@@ -136,6 +138,7 @@ impl From<v1::JobStatus> for Job {
             shares: from.shares.into_iter().map(Share::from).collect(),
             corruptions: from.corruptions.into_iter().map(Corruption::from).collect(),
             save_failure: from.save_failure.map(SaveFailure::from),
+            cost: from.cost.map(Cost::from),
             spec: present(from.spec_json).and_then(|json| serde_json::from_str(&json).ok()),
         }
     }
@@ -159,7 +162,7 @@ mod tests {
     fn what_is_not_known_yet_is_null() {
         let job = Job::from(v1::JobStatus { job: "digits".into(), state: "queued".into(), ..Default::default() });
         let json = serde_json::to_value(&job).unwrap();
-        for key in ["loss", "eval", "state_digest", "started", "ended", "reason", "eta_s", "save_failure"] {
+        for key in ["loss", "eval", "state_digest", "started", "ended", "reason", "eta_s", "save_failure", "cost"] {
             assert!(json[key].is_null(), "{key}: {}", json[key]);
         }
         assert_eq!(json["checkpoints"], serde_json::json!([]));

@@ -1,6 +1,7 @@
 //! What JSON output looks like. These names are what scripts rely on: they never change with the protocol.
 
 mod checkpoint;
+mod cost;
 mod decision;
 mod job;
 mod pool;
@@ -8,6 +9,7 @@ mod trouble;
 mod worker;
 
 pub(crate) use checkpoint::Checkpoint;
+pub(crate) use cost::{Cost, CostReport};
 pub(crate) use decision::{Decision, Explained};
 pub(crate) use job::{Job, ended, succeeded};
 pub(crate) use pool::Pool;

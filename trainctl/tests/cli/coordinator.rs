@@ -4,7 +4,7 @@ use crate::place::{Place, keys, told, until};
 use rustix::process::Signal;
 use serde_json::json;
 
-const JOB_KEYS: [&str; 31] = [
+const JOB_KEYS: [&str; 32] = [
     "job",
     "state",
     "step",
@@ -35,6 +35,7 @@ const JOB_KEYS: [&str; 31] = [
     "shares",
     "corruptions",
     "save_failure",
+    "cost",
     "spec",
 ];
 
@@ -162,7 +163,9 @@ fn pools_are_listed_and_set() {
     let _running = place.coordinator();
     insta::assert_snapshot!("pools", told(&place.run(&["pool", "ls"])));
     let pools = place.json(&["pool", "ls"]);
-    assert_eq!(keys(&pools[0]), ["pool", "kind", "spot", "capacity", "in_use", "notice_ms", "evictions", "note"]);
+    let figures = ["capacity", "in_use", "notice_ms", "evictions", "unowned", "note"];
+    let whose = ["pool", "of", "kind", "spot", "market", "region", "zone", "usd_per_hour", "on_demand_usd_per_hour"];
+    assert_eq!(keys(&pools[0]), [&whose[..], &figures[..]].concat());
     insta::assert_snapshot!("pool_set", told(&place.run(&["pool", "set", "local-spot", "--capacity", "3"])));
     assert_eq!(place.json(&["pool", "ls"])[0]["capacity"], 3);
 }

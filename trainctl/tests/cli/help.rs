@@ -2,7 +2,7 @@
 
 use crate::place::Place;
 
-const COMMANDS: [&[&str]; 32] = [
+const COMMANDS: [&[&str]; 35] = [
     &[],
     &["up"],
     &["submit"],
@@ -11,13 +11,16 @@ const COMMANDS: [&[&str]; 32] = [
     &["watch"],
     &["logs"],
     &["explain"],
+    &["cost"],
     &["cancel"],
     &["worker"],
     &["worker", "ls"],
     &["worker", "drain"],
     &["worker", "evict"],
+    &["plan"],
     &["pool"],
     &["pool", "set"],
+    &["pool", "token"],
     &["ckpt"],
     &["ckpt", "ls"],
     &["ckpt", "show"],

@@ -10,5 +10,6 @@ mod help;
 mod local;
 mod model;
 mod place;
+mod plan;
 mod runs;
 mod saved;

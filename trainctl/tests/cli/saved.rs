@@ -13,6 +13,7 @@ fn tensors() -> [TensorInfo; 3] {
         shape: shape.to_vec(),
         offset,
         len: shape.iter().product(),
+        constant: false,
     };
     [
         tensor("bias", Group::Model, &[3], 16),

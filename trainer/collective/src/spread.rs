@@ -6,6 +6,7 @@
 use crate::mesh::{Mesh, MeshError};
 use crate::poller::Poller;
 use crate::wire::Kind;
+use std::ops::Range;
 use trainer_core::Round;
 use trainer_core::catch_up::share;
 
@@ -36,6 +37,46 @@ impl Mesh {
             self.relay(poller, round, (holders, takers), (passed, &mut from[..dealt]), interrupted)?;
         }
         Ok(())
+    }
+
+    /// Each member gives all others what only it has: `owned` says, for each rank, which ranges of the state are its,
+    /// and no two of them overlap. All members call it with the same ranges.
+    ///
+    /// # Errors
+    /// See [`MeshError`]; a member's state is then worth nothing.
+    ///
+    /// # Panics
+    /// When ranges overlap, or one ends outside of the state.
+    pub fn gather(
+        &mut self,
+        poller: &mut Poller,
+        round: Round,
+        owned: &[Vec<Range<usize>>],
+        state: &mut [f32],
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<(), MeshError> {
+        let mut ranges: Vec<(usize, Range<usize>)> = Vec::new();
+        for (rank, of_rank) in owned.iter().enumerate() {
+            ranges.extend(of_rank.iter().map(|range| (rank, range.clone())));
+        }
+        ranges.sort_by_key(|(_, range)| range.start);
+        let mut pieces: Vec<Vec<&mut [u8]>> = owned.iter().map(|_| Vec::new()).collect();
+        let (mut rest, mut done) = (state, 0);
+        for (rank, range) in ranges {
+            let (piece, later) = std::mem::take(&mut rest)[range.start - done..].split_at_mut(range.len());
+            pieces[rank].push(bytes_mut(piece));
+            (rest, done) = (later, range.end);
+        }
+        let bytes: Vec<usize> = pieces.iter().map(|of_rank| of_rank.iter().map(|piece| piece.len()).sum()).collect();
+        let me = self.rank();
+        let mine: Vec<&[u8]> = std::mem::take(&mut pieces[me]).into_iter().map(|piece| &*piece).collect();
+        let mut sends = self.sendings();
+        let mut receives = self.receivings();
+        for (other, theirs) in pieces.into_iter().enumerate().filter(|(other, _)| *other != me) {
+            sends[other].frame(self.head(Kind::State, round, bytes[me]), mine.iter().copied());
+            receives[other].frame(self.head(Kind::State, round, bytes[other]), theirs);
+        }
+        self.transfer(poller, sends, receives, interrupted, &mut || {})
     }
 
     fn deal(

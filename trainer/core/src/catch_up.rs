@@ -55,7 +55,7 @@ pub enum Need {
 /// How a group gets to one state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CatchUp {
-    /// Nobody holds a state: rank 0 loads or makes one, all others take it.
+    /// Nobody holds a state: it comes from storage, or rank 0 makes the first.
     Start,
     /// All get to `goal`.
     Reach {

@@ -80,6 +80,7 @@ impl Engine {
             clip_norm: train.clip_norm,
             compute: train.compute,
             on_nonfinite: train.on_nonfinite,
+            freeze: train.freeze.clone(),
         };
         let samples = match task.input {
             Input::Tokens { context } => data.windows(context as u32),

@@ -95,6 +95,7 @@ fn measure(
         clip_norm: Some(0.5),
         compute,
         on_nonfinite: NonFiniteSpec::Stop,
+        freeze: Vec::new(),
     };
     let mut replica = Replica::new(task, model, recipe)?;
     let mut vector = vec![0f32; replica.vector_len()];

@@ -3,7 +3,7 @@
 use crate::cells;
 use crate::error::{Doing, EngineError, NotFinite};
 use crate::gradients::Gradients;
-use crate::layout::{Counter, Layout, Place};
+use crate::layout::{Counter, Layout, Parameter, Place};
 use crate::model::{Declared, Model, Pass, Views, initial_seed};
 use crate::norm::sum_of_squares;
 use crate::optimizer::{self, Update};
@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::ops::Range;
 use tch::{Kind, Reduction, TchError, Tensor};
 use trainctl_checkpoint::{Group, TensorInfo};
-use trainctl_jobs::{ComputeSpec, NonFiniteSpec, OptimizerSpec, ScheduleSpec};
+use trainctl_jobs::{ComputeSpec, FreezeMisfit, NonFiniteSpec, OptimizerSpec, ScheduleSpec};
 
 /// How a replica trains: the part of the job spec that its arithmetic depends on.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Recipe {
     pub(crate) clip_norm: Option<f64>,
     pub(crate) compute: ComputeSpec,
     pub(crate) on_nonfinite: NonFiniteSpec,
+    /// Patterns on the names of parameters that stay as they are.
+    pub(crate) freeze: Vec<String>,
 }
 
 /// What one update was like.
@@ -50,7 +52,7 @@ pub(crate) struct Replica {
     state: Storage<f32>,
     /// Of them, the model's come first.
     model_counters: usize,
-    /// The leaves of autograd's graph, on the state's memory.
+    /// The leaves of autograd's graph, on the state's memory; those that are frozen ask for no gradient.
     parameters: Vec<Tensor>,
     /// Where a pass finds the state's buffers, laid out like them, and may update them.
     scratch: Storage<f32>,
@@ -70,29 +72,45 @@ impl Replica {
             .map(|(name, shape, _)| Counter { name: name.clone(), shape: shape.clone(), group: Group::Model })
             .chain(skip_counter)
             .collect();
-        let layout = Layout::new(&parameters, &buffers, optimizer::slot_names(&recipe.optimizer), &all_counters);
-        let values = |at: &TensorInfo| at.offset..at.offset + at.len;
+        let frozen = frozen(&recipe.freeze, &parameters)?;
+        let all_parameters: Vec<Parameter<'_>> =
+            parameters.iter().zip(&frozen).map(|(declared, &frozen)| Parameter { declared, frozen }).collect();
+        let layout = Layout::new(&all_parameters, &buffers, optimizer::slot_names(&recipe.optimizer), &all_counters);
+        let buffer_starts: Vec<usize> =
+            layout.buffers.iter().map(|place| layout.parameters_len + place.offset).collect();
         let allocate = || -> Result<Self, TchError> {
             let mut state = Storage::zeros(&[layout.state_len() as i64])?;
-            for (i, (tensor, at)) in parameters.iter().chain(&buffers).zip(&layout.tensors).enumerate() {
-                tensor.initial.fill(initial_seed(recipe.seed, i), &mut state.as_mut_slice()[values(at)]);
+            let starts = layout.starts.iter().chain(&buffer_starts);
+            for (i, (tensor, &start)) in parameters.iter().chain(&buffers).zip(starts).enumerate() {
+                let values = start..start + tensor.shape.iter().product::<i64>() as usize;
+                tensor.initial.fill(initial_seed(recipe.seed, i), &mut state.as_mut_slice()[values]);
             }
             for ((_, _, first), place) in counters.iter().zip(&layout.counters) {
                 state.as_mut_slice()[layout.counters_start() + place.offset] = *first;
             }
             let scratch = Storage::zeros(&[layout.buffers_len as i64])?;
-            let views = |of: &Storage<f32>, start: usize, declared: &[Declared], places: &[Place]| {
-                let view = |(tensor, place): (&Declared, &Place)| of.part(start + place.offset, &tensor.shape);
-                declared.iter().zip(places).map(view).collect::<Result<Vec<_>, _>>()
+            let views = |of: &Storage<f32>, declared: &[Declared], starts: &[usize]| {
+                let view = |(tensor, &start): (&Declared, &usize)| of.part(start, &tensor.shape);
+                declared.iter().zip(starts).map(view).collect::<Result<Vec<_>, _>>()
             };
+            let scratch_starts: Vec<usize> = layout.buffers.iter().map(|place| place.offset).collect();
             let mut views = Views {
-                parameters: views(&state, 0, &parameters, &layout.parameters)?,
-                buffers: views(&state, layout.parameters_len, &buffers, &layout.buffers)?,
-                scratch: views(&scratch, 0, &buffers, &layout.buffers)?,
+                parameters: views(&state, &parameters, &layout.starts)?,
+                buffers: views(&state, &buffers, &buffer_starts)?,
+                scratch: views(&scratch, &buffers, &scratch_starts)?,
             };
             let leaves = model.adopt(&mut views)?;
+            let mut trained = Vec::new();
+            for (leaf, &frozen) in leaves.iter().zip(&frozen) {
+                if frozen {
+                    // The leaf itself: what comes back is another name for it.
+                    drop(leaf.f_set_requires_grad(false)?);
+                } else {
+                    trained.push(leaf.shallow_clone());
+                }
+            }
             Ok(Self {
-                gradients: Gradients::new(&leaves, &layout.parameters)?,
+                gradients: Gradients::new(&trained, &layout.parameters)?,
                 parameters: leaves,
                 scratch_buffers: views.scratch,
                 norm_blocks: Vec::new(),
@@ -264,6 +282,17 @@ impl Replica {
         let range = self.skips_range()?;
         Some(Skips::new(&mut self.state.as_mut_slice()[range]))
     }
+}
+
+/// Which of the parameters stay as they are.
+fn frozen(patterns: &[String], parameters: &[Declared]) -> Result<Vec<bool>, EngineError> {
+    let names: Vec<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    trainctl_jobs::frozen(patterns, &names).map_err(|FreezeMisfit { expected, found }| EngineError::Spec {
+        field: "train.freeze",
+        expected,
+        found,
+        hint: "such as \"layers.0.*\" for all of a layer",
+    })
 }
 
 fn compute(recipe: &Recipe) -> Kind {

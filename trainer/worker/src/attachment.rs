@@ -19,9 +19,10 @@ use trainctl_jobs::{EncryptionSpec, JobSpec};
 use trainctl_proto::v1::coordinator_message::Body as FromCoordinator;
 use trainctl_proto::v1::worker_message::Body;
 use trainctl_proto::v1::workers_client::WorkersClient;
-use trainctl_proto::v1::{self, CoordinatorMessage, Hello, Notice, Welcome, WorkerMessage};
+use trainctl_proto::v1::{self, CoordinatorMessage, Hello, Notice, RebalanceRecommended, Welcome, WorkerMessage};
 use trainer_collective::{Credentials, Encryption, Identity, Inbox, Links, listen};
 use trainer_core::{Assignment, Member};
+use trainer_notices::{Source, Warning, watch};
 
 /// A welcome carries the job's data manifest; a coordinator accepts one of this size.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -30,8 +31,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a last word may take to be heard.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// What SIGTERM is taken to leave; the pool knows better and tells the coordinator itself.
+/// What SIGTERM is taken to leave; the pool or the cloud know better and say so themselves.
 const ASSUMED_NOTICE: Duration = Duration::from_secs(5);
+/// A cloud says one or two things, once.
+const WARNINGS: usize = 8;
 
 /// Who this worker is, and where its coordinator is.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub(crate) struct Place {
     pub(crate) data_address: String,
     pub(crate) fingerprint: String,
     pub(crate) fingerprint_detail: String,
+    /// Who says that the machine is taken, beside SIGTERM.
+    pub(crate) notices: Option<Source>,
 }
 
 /// Where the coordinator is.
@@ -85,8 +90,21 @@ pub(crate) fn start(
         let _guard = runtime.enter();
         signal(SignalKind::terminate()).context("watch for SIGTERM")?
     };
-    let attachment =
-        Attachment { place, listener: Some(listener), control, messages, terminate, heartbeat: None, leaving: None };
+    let (warn, warnings) = channel(WARNINGS);
+    if let Some(source) = place.notices.clone() {
+        runtime.spawn(watch(source, warn));
+    }
+    let attachment = Attachment {
+        place,
+        listener: Some(listener),
+        control,
+        messages,
+        terminate,
+        warnings,
+        taken_at: None,
+        heartbeat: None,
+        leaving: None,
+    };
     std::thread::Builder::new()
         .name("attachment".to_owned())
         .spawn(move || runtime.block_on(attachment.run(close)))
@@ -100,6 +118,9 @@ struct Attachment {
     control: Control,
     messages: Receiver<Body>,
     terminate: Signal,
+    warnings: Receiver<Warning>,
+    /// When the cloud takes the machine, once it has said so.
+    taken_at: Option<SystemTime>,
     heartbeat: Option<Duration>,
     /// This worker is done; to be told when its last word was heard.
     leaving: Option<oneshot::Sender<()>>,
@@ -125,7 +146,8 @@ impl Attachment {
             }
             tokio::select! {
                 () = sleep(wait) => {}
-                _ = self.terminate.recv() => self.noticed(true),
+                _ = self.terminate.recv() => self.terminated(true),
+                Some(warning) = self.warnings.recv() => self.warned(warning, true),
                 closed = &mut close, if self.leaving.is_none() => {
                     // Its last word is told on attaching, if that works out before the process ends.
                     self.leaving = closed.ok();
@@ -136,16 +158,38 @@ impl Attachment {
         }
     }
 
-    fn noticed(&self, alone: bool) {
-        let deadline_ms = unix_ms(SystemTime::now() + ASSUMED_NOTICE);
-        self.control.noticed(Notice { deadline_ms, source: "SIGTERM".to_owned() });
+    fn terminated(&self, alone: bool) {
+        // A machine that is taken shuts down, which sends this signal too; the cloud knows how long that takes.
+        let deadline = self.taken_at.unwrap_or_else(|| SystemTime::now() + ASSUMED_NOTICE);
+        self.noticed(deadline, "SIGTERM".to_owned(), alone);
+    }
+
+    fn warned(&mut self, warning: Warning, alone: bool) {
+        match warning {
+            Warning::Eviction { deadline, source } => {
+                self.taken_at = Some(deadline);
+                self.noticed(deadline, source, alone);
+            }
+            Warning::Rebalance { source } => {
+                tracing::info!("this machine is likely to be taken ({source})");
+                self.control.tell(Body::RebalanceRecommended(RebalanceRecommended { source }));
+            }
+        }
+    }
+
+    fn noticed(&self, deadline: SystemTime, source: String, alone: bool) {
+        let left_s = deadline.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
         if alone {
             // Nobody can plan this worker's departure: at least save what it holds.
-            tracing::info!("got notice (SIGTERM) while there is no coordinator: saves at the next step boundary");
+            tracing::info!(
+                left_s,
+                "got notice ({source}) while there is no coordinator: saves at the next step boundary"
+            );
             self.control.ask_to_save("notice".to_owned());
         } else {
-            tracing::info!("got notice (SIGTERM)");
+            tracing::info!(left_s, "got notice ({source})");
         }
+        self.control.noticed(Notice { deadline_ms: unix_ms(deadline), source });
     }
 
     async fn attach(&self) -> anyhow::Result<(Sender<WorkerMessage>, Streaming<CoordinatorMessage>)> {
@@ -219,7 +263,8 @@ impl Attachment {
                     say(&to, body).await?;
                 }
                 _ = heartbeat.tick() => say(&to, Body::Heartbeat(self.control.standing().0)).await?,
-                _ = self.terminate.recv() => self.noticed(false),
+                _ = self.terminate.recv() => self.terminated(false),
+                Some(warning) = self.warnings.recv() => self.warned(warning, false),
                 closed = &mut *close => {
                     self.leaving = closed.ok();
                     return self.say_goodbye(to, from).await;

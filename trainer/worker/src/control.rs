@@ -232,6 +232,7 @@ impl Control {
             Body::Left(_) | Body::Failed(_) => Some(5),
             Body::Corrupt(_) => Some(6),
             Body::Settled(_) => Some(7),
+            Body::RebalanceRecommended(_) => Some(8),
             _ => None,
         };
         if let Some(key) = key {

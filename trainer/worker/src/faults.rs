@@ -21,8 +21,12 @@ pub(crate) enum Moment {
     Gather,
     /// The sum is whole, the update isn't applied.
     Apply,
+    /// Its part of a checkpoint is to be written.
+    Save,
     /// Its part of a checkpoint is written, the commit isn't.
     Checkpoint,
+    /// Its share of a checkpoint is read, and not yet given to the others.
+    Load,
     /// A new generation's members are meeting.
     Rendezvous,
     /// A joiner is being given the state.
@@ -46,7 +50,9 @@ impl FromStr for Moment {
             "reduce" => Self::Reduce,
             "gather" => Self::Gather,
             "apply" => Self::Apply,
+            "save" => Self::Save,
             "checkpoint" => Self::Checkpoint,
+            "load" => Self::Load,
             "rendezvous" => Self::Rendezvous,
             "serve-state" => Self::ServeState,
             "fetch-state" => Self::FetchState,
@@ -54,8 +60,8 @@ impl FromStr for Moment {
             "flip" => Self::Flip,
             "flip-saved" => Self::FlipSaved,
             _ => bail!(
-                "expected compute, reduce, gather, apply, checkpoint, rendezvous, serve-state, fetch-state, evaluate, \
-                 flip or flip-saved, found {text:?}"
+                "expected compute, reduce, gather, apply, save, checkpoint, load, rendezvous, serve-state, fetch-state, \
+                 evaluate, flip or flip-saved, found {text:?}"
             ),
         })
     }

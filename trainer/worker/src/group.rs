@@ -257,29 +257,4 @@ impl Trainer {
         }
         Ok(())
     }
-
-    /// Nobody has a state: rank 0 loads the newest whole checkpoint, or begins, and gives it to all.
-    fn start(&mut self, mesh: &mut Mesh) -> Result<(), RoundError> {
-        let control = self.parts.control.clone();
-        let interrupted = || control.interrupts();
-        let mut begin = Round { step: 0, phase: Phase::Train };
-        if mesh.rank() == 0 {
-            begin = self.load_or_begin()?;
-            self.note_corruption(mesh, Some(begin.step));
-        }
-        let nowhere = Round { step: 0, phase: Phase::Train };
-        let notes = mesh.notes(&mut self.parts.poller, nowhere, begin.to_bytes(), &interrupted)?;
-        let begin = Round::from_bytes(&notes[0]).ok_or_else(|| MeshError::Lost {
-            worker: mesh.assignment().members[0].worker.clone(),
-            detail: "sent a round that is none".to_owned(),
-        })?;
-        let others: Vec<usize> = (1..mesh.world_size()).collect();
-        let (poller, state) = (&mut self.parts.poller, self.parts.engine.state_mut());
-        mesh.spread(poller, begin, (&[0], &others), state, &interrupted)?;
-        if mesh.rank() != 0 {
-            self.stand_at(begin);
-        }
-        self.saving.begun(begin.step, self.began.elapsed());
-        Ok(())
-    }
 }

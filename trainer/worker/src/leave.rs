@@ -3,15 +3,15 @@
 
 use crate::group::Next;
 use crate::round::RoundError;
-use crate::saver::{FINAL, Order, Outcome, Pending, chain};
+use crate::saver::{FINAL, Order, Outcome, Pending};
 use crate::setup::Failure;
 use crate::trainer::Trainer;
 use std::time::Duration;
-use trainctl_checkpoint::{Claim, state_digest};
+use trainctl_checkpoint::state_digest;
 use trainctl_proto::v1::worker_message::Body;
 use trainctl_proto::v1::{Finished, Left};
 use trainer_collective::Mesh;
-use trainer_core::{Assignment, Round};
+use trainer_core::Assignment;
 
 /// How long a save that is waited for may wait for other workers' parts.
 const PARTS_PATIENCE: Duration = Duration::from_secs(20);
@@ -133,35 +133,5 @@ impl Trainer {
         let finished = Finished { step, loss: self.loss, eval: self.evaluation, state_digest: digest };
         self.parts.control.finished(finished);
         Ok(Next::Idle)
-    }
-
-    /// The newest whole checkpoint of this run, or its first state.
-    ///
-    /// # Errors
-    /// When the run's folder belongs to another run, or none of its checkpoints is whole.
-    pub(crate) fn load_or_begin(&mut self) -> Result<Round, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Failure::of_worker(&e.into()))?;
-        let claim = runtime.block_on(self.parts.folder.claim_run(&self.parts.record))?;
-        let tensors = self.parts.engine.tensors().to_vec();
-        let mut step = 0;
-        if let Claim::Resumed(_) = claim {
-            let state = self.parts.engine.state_mut();
-            if let Some(loaded) = runtime.block_on(self.parts.folder.load_newest(&tensors, state))? {
-                for skipped in &loaded.skipped {
-                    tracing::warn!(step = skipped.step, "skipped a checkpoint: {}", chain(&skipped.reason));
-                }
-                step = loaded.manifest.step;
-                self.loss = loaded.manifest.loss;
-                tracing::info!(step, "goes on from a checkpoint");
-            }
-        }
-        if step == 0 && state_digest(&tensors, self.parts.engine.state(), 0) != self.first_digest {
-            // What came of following a peer, or of a transfer that broke.
-            self.parts.engine = (self.parts.make_engine)()?;
-        }
-        let round = self.parts.rounds.at_step(step);
-        self.stand_at(round);
-        Ok(round)
     }
 }

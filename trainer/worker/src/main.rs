@@ -7,6 +7,8 @@ mod faults;
 mod follow;
 mod group;
 mod leave;
+mod load;
+mod machine;
 mod replicas;
 mod round;
 mod saver;
@@ -19,12 +21,15 @@ use attachment::{Coordinator, Place};
 use clap::{Parser, Subcommand};
 use control::Control;
 use faults::Faults;
+use machine::Machine;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use trainctl_proto::v1::StartWorker;
 use trainer_collective::Poller;
+use trainer_notices::{Cloud, Source};
 
 /// Exit code of a worker that could not even attach.
 const SETUP_FAILED: u8 = 3;
@@ -65,24 +70,42 @@ struct Export {
 
 #[derive(clap::Args)]
 struct Run {
+    /// Join a pool of own machines and be whatever worker is asked for, again and again; the pool's token is in
+    /// TRAINCTL_JOIN_TOKEN
+    #[arg(long, requires = "coordinator", conflicts_with_all = ["cluster", "instance", "worker"])]
+    join: bool,
     /// Id of the coordinator's cluster, by which its processes are found again
-    #[arg(long)]
-    cluster: String,
+    #[arg(long, required_unless_present = "join")]
+    cluster: Option<String>,
     /// The instance that this worker runs on
-    #[arg(long)]
-    instance: String,
+    #[arg(long, required_unless_present = "join")]
+    instance: Option<String>,
     /// This worker's name
-    #[arg(long)]
-    worker: String,
+    #[arg(long, required_unless_present = "join")]
+    worker: Option<String>,
     /// JSON file with the coordinator's current address
     #[arg(long, value_name = "FILE", required_unless_present = "coordinator")]
     coordinator_file: Option<PathBuf>,
     /// The coordinator's URL
     #[arg(long, value_name = "URL")]
     coordinator: Option<String>,
-    /// Where peers reach this worker
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
-    listen: String,
+    /// Where peers reach this worker [default: any port; with --coordinator, of the address that it is reached from]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Whose metadata server gives notice before the machine is taken; SIGTERM is a notice always
+    #[arg(long, value_name = "none|ec2|gce", default_value = "none", value_parser = notices)]
+    notices: Notices,
+}
+
+/// Whose metadata server to watch.
+#[derive(Clone, Copy)]
+struct Notices(Option<Cloud>);
+
+fn notices(text: &str) -> Result<Notices, String> {
+    match text {
+        "none" => Ok(Notices(None)),
+        cloud => cloud.parse().map(|cloud| Notices(Some(cloud))).map_err(|_| "expected none, ec2 or gce".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -128,25 +151,73 @@ fn export_module(export: &Export) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Which worker to be.
+struct Part {
+    cluster: String,
+    instance: String,
+    worker: String,
+    token: String,
+}
+
 fn run_worker(run: Run) -> anyhow::Result<ExitCode> {
-    let token = std::env::var("TRAINCTL_WORKER_TOKEN").context("read TRAINCTL_WORKER_TOKEN")?;
-    let faults = Faults::from_environment(&run.worker)?;
+    match (run.join, &run.coordinator, &run.cluster, &run.instance, &run.worker) {
+        (true, Some(url), ..) => {
+            let Some((machine, start)) = Machine::join(url)? else { return Ok(ExitCode::SUCCESS) };
+            let StartWorker { cluster, instance, worker, token } = start;
+            let part = Part { cluster, instance: instance.clone(), worker, token };
+            let (code, number) = match work(run, part) {
+                Ok(code) => (code, u8::from(code != ExitCode::SUCCESS)),
+                Err(error) => {
+                    tracing::error!("{error:#}");
+                    (ExitCode::from(SETUP_FAILED), SETUP_FAILED)
+                }
+            };
+            machine.again(&instance, code, number)
+        }
+        (_, _, Some(cluster), Some(instance), Some(worker)) => {
+            let token = std::env::var("TRAINCTL_WORKER_TOKEN").context("read TRAINCTL_WORKER_TOKEN")?;
+            let (cluster, instance, worker) = (cluster.clone(), instance.clone(), worker.clone());
+            work(run, Part { cluster, instance, worker, token })
+        }
+        _ => anyhow::bail!("expected --join with --coordinator, or --cluster, --instance and --worker"),
+    }
+}
+
+/// Where peers dial this worker, if nobody says so: at the address from which its packets to the coordinator leave.
+fn listen_address(coordinator: Option<&str>) -> String {
+    let away = |url: &str| {
+        let host = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default();
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+        // Nothing is sent: the system only chooses a way.
+        socket.connect(host).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let ip = coordinator.and_then(away).unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
+    std::net::SocketAddr::new(ip, 0).to_string()
+}
+
+fn work(run: Run, part: Part) -> anyhow::Result<ExitCode> {
+    let Part { cluster, instance, worker, token } = part;
+    let faults = Faults::from_environment(&worker)?;
     let fingerprint = trainer_engine::fingerprint().context("measure the numerics fingerprint")?;
-    let listener = TcpListener::bind(&run.listen).with_context(|| format!("listen on {}", run.listen))?;
+    let listen = run.listen.unwrap_or_else(|| listen_address(run.coordinator.as_deref()));
+    let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
     let coordinator = match (run.coordinator, run.coordinator_file) {
         (Some(url), _) => Coordinator::Url(url),
         (None, Some(file)) => Coordinator::File(file),
         (None, None) => anyhow::bail!("expected --coordinator or --coordinator-file"),
     };
-    tracing::info!(worker = run.worker, cluster = run.cluster, "starts: {}", fingerprint.detail);
+    let notices = run.notices.0.map(|cloud| Source::from_environment(cloud, |name| std::env::var(name).ok()));
+    tracing::info!(worker, cluster, "starts: {}", fingerprint.detail);
     let place = Place {
-        worker: run.worker,
-        instance: run.instance,
+        worker,
+        instance,
         token,
         coordinator,
         data_address: listener.local_addr().context("read the listening address")?.to_string(),
         fingerprint: fingerprint.digest.clone(),
         fingerprint_detail: fingerprint.detail.clone(),
+        notices: notices.transpose().context("find the metadata server")?,
     };
     let poller = Poller::new().context("set up polling")?;
     let (control, messages) = Control::new(poller.bell());

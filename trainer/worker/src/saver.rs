@@ -332,6 +332,7 @@ impl Writer {
         let digest = digests.state();
         *self.digested.lock().unwrap_or_else(PoisonError::into_inner) = Some((step, digest));
         let _ = job.digested.try_send(digest);
+        self.faults.at(step, Moment::Save);
         self.folder.write_part_of(&digests, step, part, parts, &self.tensors, state).await?;
         // Whoever finishes last commits; what a save costs must be known to all.
         let took = u64::try_from(job.began.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -5,13 +5,13 @@ use crate::control::Control;
 use crate::faults::Faults;
 use crate::saver::{Saver, chain};
 use crate::slow::Slowness;
-use crate::trainer::{Ended, Parts, Trainer};
+use crate::trainer::{Ended, Origins, Parts, Trainer};
 use anyhow::{Context, anyhow};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 use trainctl_checkpoint::{RUN_FORMAT_VERSION, Retention, RunFolder, RunRecord};
 use trainctl_data::{Base, DataError, Dataset, Manifest};
-use trainctl_jobs::{CheckpointEvery, JobSpec, NumericsSpec};
+use trainctl_jobs::{CheckpointEvery, JobSpec, ModelSpec, NumericsSpec};
 use trainctl_proto::v1::worker_message::Body;
 use trainctl_proto::v1::{Failed, Welcome};
 use trainer_collective::{Inbox, Numerics, Poller};
@@ -173,6 +173,13 @@ fn set_up(
         make_engine: Box::new(make_engine),
         folder,
         record,
+        origins: Origins {
+            manifest_json: welcome.manifest_json.clone(),
+            module: match &spec.model {
+                ModelSpec::Torchscript { path, digest, .. } => Some((path.clone(), digest.clone())),
+                ModelSpec::Mlp { .. } | ModelSpec::Convnet { .. } | ModelSpec::Gpt { .. } => None,
+            },
+        },
         saver: saver.map_err(|e| worker(anyhow!(e).context("start the writer of checkpoints")))?,
         poller,
         inbox,

@@ -39,12 +39,21 @@ pub(crate) struct Parts {
     pub(crate) make_engine: Box<dyn Fn() -> Result<Engine, Failure>>,
     pub(crate) folder: RunFolder,
     pub(crate) record: RunRecord,
+    pub(crate) origins: Origins,
     pub(crate) saver: Saver,
     pub(crate) poller: Poller,
     pub(crate) inbox: Inbox,
     pub(crate) control: Control,
     pub(crate) faults: Faults,
     pub(crate) slowness: Slowness,
+}
+
+/// What the job was made from, which the run's folder keeps.
+pub(crate) struct Origins {
+    /// The data manifest, byte for byte.
+    pub(crate) manifest_json: String,
+    /// Where the job's own module is, and its digest.
+    pub(crate) module: Option<(String, String)>,
 }
 
 /// The training thread's state.

@@ -17,6 +17,7 @@ use trainctl_proto::v1::coordinator_message::Body as ToWorker;
 use trainctl_proto::v1::worker_message::Body;
 use trainctl_proto::v1::workers_server::{Workers, WorkersServer};
 use trainctl_proto::v1::{Assign, CoordinatorMessage, Exit, Hello, Join, Member, Welcome, WorkerMessage};
+use trainctl_test_servers::{Ec2Metadata, GceMetadata};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const SHARDS: u32 = 8;
@@ -114,12 +115,18 @@ impl Script {
     }
 
     async fn start(&mut self, names: &[&str], fail_at: &str) {
+        self.start_on(names, "none", &[("TRAINCTL_FAIL_AT", fail_at.to_owned())]).await;
+    }
+
+    /// On machines of this cloud.
+    async fn start_on(&mut self, names: &[&str], notices: &str, environment: &[(&str, String)]) {
         for name in names {
             let log = std::fs::File::create(self.folder.path().join(format!("{name}.log"))).unwrap();
             let child = Command::new(env!("CARGO_BIN_EXE_trainctl-worker"))
                 .args(["run", "--cluster", "c", "--instance", name, "--worker", name, "--coordinator", &self.url])
+                .args(["--notices", notices])
                 .env("TRAINCTL_WORKER_TOKEN", "token")
-                .env("TRAINCTL_FAIL_AT", fail_at)
+                .envs(environment.iter().map(|(name, value)| (name, value)))
                 .stdin(Stdio::null())
                 .stderr(log)
                 .spawn()
@@ -421,4 +428,44 @@ async fn notices_before_there_is_any_work() {
     }
     script.send("w1", ToWorker::Exit(Exit { reason: "drained".to_owned() })).await;
     assert!(script.exit(child).await.success(), "{}", script.logs());
+}
+
+/// What is left until the deadline of the next notice, and who gave it.
+async fn next_notice(script: &mut Script) -> (Duration, String) {
+    let noticed = |_: &str, body: &Body| match body {
+        Body::Notice(notice) => Some((notice.deadline_ms, notice.source.clone())),
+        _ => None,
+    };
+    let (deadline_ms, source) = script.hear("a notice", noticed).await;
+    let deadline = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(deadline_ms).unwrap());
+    (deadline.duration_since(std::time::SystemTime::now()).unwrap_or_default(), source)
+}
+
+#[tokio::test]
+async fn a_clouds_notice_is_told_with_its_time_which_a_shutdown_does_not_shorten() {
+    let server = GceMetadata::start();
+    let mut script = Script::new(10).await;
+    script.start_on(&["w1"], "gce", &server.environment()).await;
+    server.preempt();
+    let (left, source) = next_notice(&mut script).await;
+    assert!(left > Duration::from_secs(20) && source == "GCE preemption", "{left:?} {source}");
+    let child = script.children.lock().unwrap().remove("w1").unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    let (left, source) = next_notice(&mut script).await;
+    assert!(left > Duration::from_secs(10) && source == "SIGTERM", "{left:?} {source}");
+    script.send("w1", ToWorker::Exit(Exit { reason: "drained".to_owned() })).await;
+    assert!(script.exit(child).await.success(), "{}", script.logs());
+}
+
+#[tokio::test]
+async fn a_recommendation_is_told_and_nothing_follows_from_it_here() {
+    let server = Ec2Metadata::start();
+    let mut script = Script::new(40).await;
+    script.start_on(&["w1"], "ec2", &server.environment()).await;
+    server.recommend(r#"{"noticeTime":"2026-11-24T08:22:00Z"}"#);
+    let recommended = |_: &str, body: &Body| matches!(body, Body::RebalanceRecommended(_)).then_some(());
+    script.hear("a recommendation", recommended).await;
+    script.assign(1, true, &["w1"], &["w1"]).await;
+    let digest = script.finished(&["w1"]).await;
+    assert_eq!(digest, alone(40).await, "{}", script.logs());
 }

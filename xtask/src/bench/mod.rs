@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: a register of benches, each a function that gives figures. Ratios compare what ran in turns in
 //! the same session; nothing here quotes a number measured elsewhere.
 
+mod bucket;
+mod checkpoint;
 mod collective;
+mod data;
 mod figure;
 mod memory;
 mod peers;
@@ -18,7 +21,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// collective, training, recovery, engine, checkpoint, memory, or all of them
+    /// collective, training, recovery, engine, checkpoint, data, memory, or all of them
     #[arg(default_value = ALL)]
     name: String,
     /// As a table, or one JSON object a figure
@@ -72,7 +75,12 @@ const BENCHES: &[(&str, &str, Run)] = &[
         recovery::run,
     ),
     ("engine", "the elastic machinery's share of a step, against a bare loop of the same model", programs::engine),
-    ("checkpoint", "how long a save of a 100 MB state stops training", programs::checkpoint),
+    (
+        "checkpoint",
+        "what a save stops, takes and moves, against torch's async_save and tools that copy files",
+        checkpoint::run,
+    ),
+    ("data", "training on data in a bucket, against the same data on disk", data::run),
     ("memory", "a worker's memory for each parameter", memory::run),
 ];
 

@@ -13,12 +13,8 @@ pub(crate) fn engine(bench: &mut Bench) -> Result<()> {
     pass_on(bench, &["bench", "--quiet", "-p", "trainer-engine", "--bench", "step", "--"])
 }
 
-/// What a checkpoint of a 100 MB state costs.
-pub(crate) fn checkpoint(bench: &mut Bench) -> Result<()> {
-    pass_on(bench, &["run", "--quiet", "--release", "-p", "trainctl-checkpoint", "--example", "save_stall", "--"])
-}
-
-fn pass_on(bench: &mut Bench, args: &[&str]) -> Result<()> {
+/// Runs a program and tells the figures that it prints.
+pub(super) fn pass_on(bench: &mut Bench, args: &[&str]) -> Result<()> {
     let libtorch = setup::run()?;
     let mut command = workspace::cargo();
     command.args(args).args(["--output", "json"]);
@@ -31,8 +27,13 @@ fn pass_on(bench: &mut Bench, args: &[&str]) -> Result<()> {
 /// Builds a bench of a package that needs no libtorch, and says where it is: for those that are started often, in turn
 /// with others.
 pub(super) fn build_bench(package: &str, name: &str) -> Result<PathBuf> {
+    build(&["bench", "--no-run", "-p", package, "--bench", name], name)
+}
+
+/// The program of that name that a cargo command builds.
+pub(super) fn build(args: &[&str], name: &str) -> Result<PathBuf> {
     let mut command = workspace::cargo();
-    command.args(["bench", "--no-run", "--message-format", "json", "-p", package, "--bench", name]);
+    command.args(args).args(["--message-format", "json"]);
     let messages = output(&mut command)?;
     let built = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
         let is_it = message["target"]["name"] == name && message["executable"].is_string();

@@ -21,13 +21,14 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const REPORTS_MIN: usize = 6;
 
 /// A model, and how long it is watched: the slower its steps, the longer.
-struct Model {
+pub(super) struct Model {
     name: &'static str,
     window: Duration,
 }
 
-const MODELS: [Model; 2] =
-    [Model { name: "mlp", window: Duration::from_secs(8) }, Model { name: "gpt", window: Duration::from_secs(16) }];
+/// Where computation decides.
+pub(super) const GPT: Model = Model { name: "gpt", window: Duration::from_secs(16) };
+const MODELS: [Model; 2] = [Model { name: "mlp", window: Duration::from_secs(8) }, GPT];
 
 /// One of those that take turns.
 #[derive(Clone, Copy)]
@@ -56,7 +57,7 @@ const SIDES: [Side; 7] = [
     Side::Ours { name: "1_worker_2_shards", workers: 1, settings: &[] },
 ];
 
-const POOLS: &str = r#"
+pub(super) const POOLS: &str = r#"
 [pools.local-spot]
 kind = "local"
 spot = true
@@ -87,7 +88,7 @@ fn measure(bench: &Bench, programs: &Programs, model: &Model) -> Result<[Vec<f64
         for side in order {
             match (SIDES[side], &mut peers) {
                 (Side::Ours { name, workers, settings }, _) => {
-                    let speed = ours(programs, model, workers, settings);
+                    let speed = steps_per_s(programs, model, workers, settings, &[]);
                     speeds[side].push(speed.with_context(|| format!("measure {} with {name}", model.name))?);
                 }
                 (Side::Peer { workers }, Some(peers)) => speeds[side].push(peers.steps_per_s(workers, model.window)?),
@@ -143,8 +144,15 @@ impl Peers {
     }
 }
 
-fn ours(programs: &Programs, model: &Model, workers: u32, settings: &[&str]) -> Result<f64> {
-    let cluster = Cluster::start(programs, POOLS)?;
+/// Of a job with so many workers and these settings; `environment` is the coordinator's and its workers'.
+pub(super) fn steps_per_s(
+    programs: &Programs,
+    model: &Model,
+    workers: u32,
+    settings: &[&str],
+    environment: &[(String, String)],
+) -> Result<f64> {
+    let cluster = Cluster::start_in(programs, POOLS, environment)?;
     let (min, max) = (format!("resources.workers.min={workers}"), format!("resources.workers.max={workers}"));
     let settings: Vec<&str> = [min.as_str(), max.as_str()].into_iter().chain(settings.iter().copied()).collect();
     cluster.submit(&format!("xtask/benches/jobs/{}.toml", model.name), &settings)?;

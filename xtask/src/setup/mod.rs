@@ -6,6 +6,7 @@
 
 mod dvc;
 mod layout;
+mod moto;
 mod pins;
 mod wheels;
 
@@ -26,6 +27,13 @@ pub(crate) enum Libtorch {
 }
 
 impl Libtorch {
+    /// The folder with `include` and `lib`.
+    pub(crate) fn folder(&self) -> &Path {
+        match self {
+            Self::Given(folder) | Self::Pinned(folder) => folder,
+        }
+    }
+
     /// Has a cargo command build against it, where the checkout's own settings don't say so already.
     ///
     /// A target folder outside the checkout may serve several checkouts. Each would name libtorch by its own link, and
@@ -86,6 +94,7 @@ pub(crate) fn for_tests() -> Result<()> {
             bring(pack)?;
         }
     }
+    moto::bring()?;
     dvc::bring()
 }
 

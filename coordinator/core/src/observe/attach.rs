@@ -20,7 +20,11 @@ pub(super) fn attached(
     let job = check_identity(state, worker, instance, holding.as_ref(), out)?;
     let entry = state.worker(worker).ok_or_else(|| Rejection::UnknownWorker(worker.clone()))?;
     let restarted = entry.hello.as_ref().is_some_and(|known| known.pid != hello.pid);
+    if entry.hello.is_none() {
+        state.measure_start(now, instance);
+    }
     state.attach(now, worker, hello);
+    state.pay(now, instance, false, None);
     state.up(instance, None);
     if state.adopt(worker) {
         let step = holding.as_ref().and_then(|holding| holding.step);

@@ -69,7 +69,7 @@ fn quarantine(state: &mut State, now: Timestamp, job: &JobId, differing: &Differ
     let limit = state.settings.quarantine_limit;
     for worker in blamed {
         let Some(entry) = state.worker(worker).filter(|worker| worker.job == *job) else { continue };
-        let pool = state.instance(&entry.instance).map(|instance| instance.pool.clone());
+        let pool = state.instance(&entry.instance).map(|instance| state.configured(&instance.pool));
         let found = differing.digests.get(worker).cloned().unwrap_or_default();
         state.lose(worker, LossCause::Corrupt { step: differing.step, found, expected: right.to_owned() });
         if let Some(pool) = pool {

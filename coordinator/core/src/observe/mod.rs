@@ -24,16 +24,17 @@ pub(crate) fn observe(state: &mut State, now: Timestamp, event: Event, out: &mut
         }
         Event::DrainRequested { worker } => requests::drain(state, &worker),
         Event::EvictRequested { worker, notice_ms } => requests::evict(state, now, &worker, notice_ms, out),
-        Event::PoolChanged { pool } => {
-            state.announce_pool(pool);
-            Ok(())
+        Event::PoolChanged { pool } => providers::pool(state, now, pool),
+        Event::InstanceUp { instance, pid, machine } => {
+            providers::up(state, now, &instance, (pid, machine.as_ref()), out)
         }
-        Event::InstanceUp { instance, pid } => providers::up(state, &instance, pid, out),
+        Event::PriceMoved { instance, price } => providers::price_moved(state, now, &instance, price),
         Event::InstanceDown { instance, cause } => providers::down(state, now, &instance, &cause),
         Event::LaunchFailed { instance, error } => providers::launch_failed(state, now, &instance, error),
-        Event::EvictionNotice { instance, deadline } => providers::notice(state, &instance, deadline),
-        Event::InstancesListed { instances } => {
-            providers::listed(state, now, &instances, out);
+        Event::EvictionNotice { instance, deadline } => providers::notice(state, now, &instance, deadline),
+        Event::RebalanceRecommended { instance } => providers::rebalance(state, &instance),
+        Event::InstancesListed { provider, instances } => {
+            providers::listed(state, now, provider, &instances, out);
             Ok(())
         }
         Event::Awoke => {
@@ -54,7 +55,7 @@ pub(crate) fn observe(state: &mut State, now: Timestamp, event: Event, out: &mut
             workers::resumed(state, now, &worker, generation, workers::Resumption { step, pause_ms, steps_repeated })
         }
         Event::Evaluated { worker, evaluation } => workers::evaluated(state, &worker, evaluation),
-        Event::CheckpointCommitted { worker, checkpoint } => workers::checkpoint(state, &worker, checkpoint),
+        Event::CheckpointCommitted { worker, checkpoint } => workers::checkpoint(state, now, &worker, checkpoint),
         Event::StatesDiffer { worker, generation, differing } => {
             corruption::corrupt(state, now, &worker, generation, differing)
         }

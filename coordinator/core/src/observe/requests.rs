@@ -14,11 +14,18 @@ pub(super) fn submit(
     spec: JobSpec,
     manifest_json: String,
 ) -> Result<(), Rejection> {
-    if state.job(job).is_some() {
+    if !state.may_submit(job, &spec) {
         return Err(Rejection::JobExists(job.clone()));
     }
     let ahead = state.jobs().filter(|job| job.ended().is_none()).count();
-    state.submit(now, job, spec, manifest_json);
+    if state.job(job).is_some() {
+        let budget_usd = spec.policy.budget_usd;
+        state.reopen(now, job, spec, manifest_json);
+        let paid_usd = state.ledger().paid_usd(job, now);
+        state.decide(now, job, Reason::RaiseBudget { budget_usd, paid_usd });
+    } else {
+        state.submit(now, job, spec, manifest_json);
+    }
     state.decide(now, job, Reason::Queue { ahead: u32::try_from(ahead).unwrap_or(u32::MAX) });
     if state.suspending() {
         state.wish(job, Wish::Suspend);

@@ -86,6 +86,7 @@ pub(super) fn heartbeat(
         state.took_effect(&job, progress.generation);
     }
     state.progress(now, &job, &progress);
+    state.measure_pace(now, &job, &progress);
     Ok(())
 }
 
@@ -163,6 +164,7 @@ pub(super) fn resumed(
         state.went_back_to(&job, said.step.saturating_sub(1));
     }
     state.count_change(&job, generation, said.pause_ms, repeated);
+    state.charge_pause(now, &job, generation, said.pause_ms, repeated);
     state.took_effect(&job, generation);
     state.reached(now, &job, said.step);
     Ok(())
@@ -182,12 +184,18 @@ fn is_finite(evaluation: &Evaluation) -> bool {
 }
 
 /// A committed checkpoint is a fact whoever says so, from whichever generation.
-pub(super) fn checkpoint(state: &mut State, worker: &WorkerId, checkpoint: Checkpoint) -> Result<(), Rejection> {
+pub(super) fn checkpoint(
+    state: &mut State,
+    now: Timestamp,
+    worker: &WorkerId,
+    checkpoint: Checkpoint,
+) -> Result<(), Rejection> {
     let job = known(state, worker)?.job.clone();
     if !checkpoint.seconds.is_finite() || !checkpoint.stall_ms.is_finite() {
         return Err(Rejection::NotFinite { worker: worker.clone(), message: "a checkpoint" });
     }
     state.checkpoint(&job, checkpoint);
+    state.charge_storage(now, &job);
     Ok(())
 }
 

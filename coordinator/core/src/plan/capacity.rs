@@ -1,162 +1,309 @@
-//! What to buy: each job in the order of submission takes what it wants from its pools, the preferred first. A job
-//! that has no group starts whole or not at all, and until it can, younger jobs buy nothing from its pools, so that
-//! small jobs can't starve a large one. A job too large for its pools blocks nobody.
+//! What to buy. Jobs take what they lack from the offers in turn: the higher priority first, then the queue with the
+//! fewest workers, then the earlier submission. A job that has no group starts whole or not at all, and until it can,
+//! jobs that come after it buy nothing from its pools, so that small jobs can't starve a large one. A job too large for
+//! its pools blocks nobody.
 
-use super::Choice;
-use crate::ids::{JobId, PoolName, Timestamp};
-use crate::state::{Job, Shortage, State, Submission, Worker};
-use std::collections::BTreeMap;
+use super::fleet::Fleet;
+use super::offers::{Offers, Usable};
+use super::swaps;
+use super::yields::Yields;
+use super::{Choice, Purchase};
+use crate::decision::LaunchCause;
+use crate::event::{Market, Place};
+use crate::ids::{PoolName, Timestamp, WorkerId};
+use crate::ledger;
+use crate::policy::{Candidate, choose};
+use crate::state::{Job, Shortage, State, Submission};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use trainctl_jobs::OnDemandSpec;
 
-/// Launches, notes of what is lacking, and what younger jobs give back.
-pub(super) fn purchases(state: &State, now: Timestamp) -> Vec<Choice> {
-    if !state.may_buy() {
+/// Launches, notes of what is lacking, and which workers go so that others can come.
+pub(super) fn purchases(state: &State, now: Timestamp, buyers: &[(&Job, &Submission)]) -> Vec<Choice> {
+    if !state.may_buy() || buyers.is_empty() {
         return Vec::new();
     }
-    let mut market = Market::new(state, now);
-    let mut choices = Vec::new();
-    for (job, submission) in state.queue() {
-        if job.hungry() {
-            market.serve(job, submission, &mut choices);
-        }
+    let mut market = Exchange::new(state, now);
+    let hungry = buyers.iter().filter(|(job, _)| job.hungry());
+    let fleets: Vec<Fleet> = hungry.map(|entry| Fleet::new(state, now, *entry)).collect();
+    let changes: Vec<Choice> = fleets.iter().flat_map(|fleet| swaps::departures(&market.offers, fleet)).collect();
+    // What goes changes what is lacking.
+    if !changes.is_empty() {
+        return changes;
     }
-    choices
+    let orders = fleets.into_iter().map(|fleet| Order::new(&market.offers, fleet)).collect();
+    market.share_out(orders);
+    market.choices
 }
 
-struct Market<'s> {
-    state: &'s State,
-    /// What each pool would give now.
-    free: BTreeMap<PoolName, u32>,
-    /// Pools that an older job waits for.
-    claimed: BTreeMap<PoolName, JobId>,
+/// What a job lacks, and where it may get it.
+pub(super) struct Order<'s> {
+    pub(super) fleet: Fleet<'s>,
+    pub(super) usable: Vec<Usable>,
+    have: u32,
+    want: u32,
+    /// Only what nobody takes away can meet its deadline.
+    pressed: bool,
+    /// A job without a group starts with so many or not at all.
+    needed: u32,
+    bought: u32,
+    /// What is bought for it, US dollars an hour.
+    usd_per_hour: f64,
+    /// Its workers in each zone.
+    neighbours: BTreeMap<&'s Place, u32>,
 }
 
-impl<'s> Market<'s> {
+impl<'s> Order<'s> {
+    fn new(offers: &Offers<'s>, fleet: Fleet<'s>) -> Self {
+        let (have, want) = (fleet.have(), fleet.submission.workers_max());
+        let needed = if fleet.job.groupless() { fleet.submission.workers_min().saturating_sub(have) } else { 0 };
+        let mut neighbours = BTreeMap::new();
+        for worker in fleet.counted() {
+            if let Some(pool) = fleet.pool(worker).filter(|pool| !pool.secure()) {
+                *neighbours.entry(&pool.spec.place).or_insert(0) += 1;
+            }
+        }
+        // A job that lacks nothing and has nothing to replace need not know what there is.
+        let idle = have >= want && !swaps::may_swap(&fleet);
+        let usable = if idle { Vec::new() } else { offers.usable(&fleet) };
+        let pressed = !idle && fleet.pressed();
+        Self { fleet, usable, have, want, pressed, needed, bought: 0, usd_per_hour: 0.0, neighbours }
+    }
+
+    fn lacking(&self) -> u32 {
+        self.want.saturating_sub(self.have + self.bought)
+    }
+}
+
+/// The worker that is to be replaced, and what is good enough in its place.
+pub(super) type Instead<'a> = (&'a WorkerId, &'a dyn Fn(&Usable) -> bool);
+
+/// Which of its offers a purchase may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Among {
+    /// Any that the job's policy allows now.
+    Allowed,
+    /// Those that cost less than on demand.
+    NotOnDemand,
+}
+
+/// What there is, and what was chosen so far.
+pub(super) struct Exchange<'s> {
+    pub(super) state: &'s State,
+    now: Timestamp,
+    pub(super) offers: Offers<'s>,
+    pub(super) choices: Vec<Choice>,
+}
+
+impl<'s> Exchange<'s> {
     fn new(state: &'s State, now: Timestamp) -> Self {
-        let free = state.pools().map(|pool| {
-            let name = &pool.spec.name;
-            let free = if pool.resting(now) { 0 } else { pool.spec.capacity.saturating_sub(state.in_use(name)) };
-            (name.clone(), free)
-        });
-        Self { state, free: free.collect(), claimed: BTreeMap::new() }
+        Self { state, now, offers: Offers::new(state, now), choices: Vec::new() }
     }
 
-    fn serve(&mut self, job: &Job, submission: &Submission, choices: &mut Vec<Choice>) {
-        let pools = self.pools_of(job, submission);
-        let (have, want) = (self.counted(job, None), submission.workers_max());
-        if have >= want {
-            self.note(job, None, choices);
-            return;
+    fn share_out(&mut self, orders: Vec<Order<'s>>) {
+        let mut levels: BTreeMap<Reverse<i32>, BTreeMap<&'s str, VecDeque<Order<'s>>>> = BTreeMap::new();
+        for order in orders {
+            let submission = order.fleet.submission;
+            levels.entry(submission.rank().0).or_default().entry(submission.queue()).or_default().push_back(order);
         }
-        if !pools.is_empty() && !pools.iter().any(|pool| self.state.announced(pool)) {
-            return;
-        }
-        let available: u32 = pools.iter().map(|pool| self.available(pool)).sum();
-        let needed = if job.groupless() { submission.workers_min().saturating_sub(have) } else { 0 };
-        if available < needed {
-            let shortage = self.shortage(job, submission, &pools, needed);
-            if matches!(shortage, Shortage::NoCapacity { .. }) {
-                self.reclaim(job, &pools, needed, choices);
-                for pool in &pools {
-                    self.claimed.entry(pool.clone()).or_insert_with(|| job.id.clone());
+        let mut yields = Yields::new(self.state);
+        let mut served = Vec::new();
+        for (_, mut queues) in levels {
+            while let Some(queue) = yields.next_queue(&queues) {
+                let Some(orders) = queues.get_mut(queue) else { break };
+                let Some(order) = orders.front_mut() else {
+                    queues.remove(queue);
+                    continue;
+                };
+                match self.bite(order, &mut yields) {
+                    Some(bought) => yields.used(queue, bought),
+                    None => served.extend(orders.pop_front()),
                 }
             }
-            self.note(job, Some(shortage), choices);
-            return;
         }
-        let bought = self.buy(job, &pools, have, want, choices);
-        let lacking = want - have - bought;
-        let shortage = (lacking > 0).then(|| self.shortage(job, submission, &pools, lacking));
-        self.note(job, shortage, choices);
+        for mut order in served {
+            swaps::launches(self, &mut order);
+        }
     }
 
-    /// Pools of the job that exist and are not given up on, in its order of preference.
-    fn pools_of(&self, job: &Job, submission: &Submission) -> Vec<PoolName> {
-        let given_up = |pool: &PoolName| job.given_up(pool, &self.state.settings);
-        submission.pools().filter(|pool| self.free.contains_key(pool) && !given_up(pool)).collect()
+    /// Buys a worker for the job, or as many as it starts with. `None`: there is nothing more to buy for it.
+    fn bite(&mut self, order: &mut Order<'s>, yields: &mut Yields<'s>) -> Option<u32> {
+        let lacking = order.lacking();
+        if lacking == 0 {
+            self.note(order, None);
+            return None;
+        }
+        if !order.usable.is_empty() && !order.usable.iter().any(|one| self.offers.get(one.at).known) {
+            return None;
+        }
+        let together = if order.bought == 0 { order.needed } else { 0 };
+        let available = self.available(order);
+        if available < together {
+            let shortage = self.shortage(order, together);
+            if matches!(shortage, Shortage::NoCapacity { .. }) {
+                self.choices.extend(yields.for_start(&self.offers, order, together));
+                for one in &order.usable {
+                    self.offers.claim(one.at, &order.fleet.job.id);
+                }
+            }
+            self.note(order, Some(shortage));
+            return None;
+        }
+        let mut bought = 0;
+        while bought < together.max(1) && self.buy(order, Among::Allowed, None, &LaunchCause::Best) {
+            bought += 1;
+        }
+        if bought == 0 {
+            let shortage = self.shortage(order, lacking);
+            if shortage != Shortage::Budget {
+                self.choices.extend(yields.for_growth(&self.offers, order, lacking));
+            }
+            self.note(order, Some(shortage));
+            return None;
+        }
+        Some(bought)
     }
 
-    /// The job's workers that count, in one pool or in all.
-    fn counted(&self, job: &Job, pool: Option<&PoolName>) -> u32 {
-        let of_job = self.state.workers().filter(|worker| worker.job == job.id && worker.counts());
-        let in_pool = |worker: &&Worker| {
-            pool.is_none() || self.state.instance(&worker.instance).map(|instance| &instance.pool) == pool
+    /// Whether the job's policy allows the offer now.
+    fn allows(&self, order: &Order<'s>, one: &Usable, among: Among) -> bool {
+        let market = self.offers.get(one.at).pool.spec.market;
+        let by_policy = match order.fleet.submission.on_demand() {
+            OnDemandSpec::Always => true,
+            OnDemandSpec::ToMeetDeadline => order.fleet.hurried() || market != Market::OnDemand,
+            OnDemandSpec::Never => market != Market::OnDemand,
         };
-        u32::try_from(of_job.filter(in_pool).count()).unwrap_or(u32::MAX)
+        by_policy
+            && match among {
+                Among::Allowed => true,
+                Among::NotOnDemand => market != Market::OnDemand,
+            }
     }
 
-    fn available(&self, pool: &PoolName) -> u32 {
-        if self.claimed.contains_key(pool) { 0 } else { self.free.get(pool).copied().unwrap_or(0) }
+    fn available(&self, order: &Order<'s>) -> u32 {
+        let allowed = order.usable.iter().filter(|one| self.allows(order, one, Among::Allowed));
+        allowed.map(|one| self.offers.available(one.at)).fold(0, u32::saturating_add)
     }
 
-    fn buy(&mut self, job: &Job, pools: &[PoolName], have: u32, want: u32, choices: &mut Vec<Choice>) -> u32 {
-        for bought in 0..want - have {
-            let Some(at) = pools.iter().position(|pool| self.available(pool) > 0) else { return bought };
-            let (pool, free) = (pools[at].clone(), self.available(&pools[at]));
-            self.free.insert(pool.clone(), free - 1);
-            let passed_over = pools[..at].to_vec();
-            choices.push(Choice::Launch { job: job.id.clone(), pool, have: have + bought, want, free, passed_over });
+    /// Buys one worker for the job, instead of another one or because it lacks one. False: there is none to be had.
+    pub(super) fn buy(
+        &mut self,
+        order: &mut Order<'s>,
+        among: Among,
+        instead_of: Option<Instead<'_>>,
+        cause: &LaunchCause,
+    ) -> bool {
+        let fits = |one: &&Usable| {
+            self.allows(order, one, among)
+                && self.offers.available(one.at) > 0
+                && instead_of.is_none_or(|(_, fits)| fits(one))
+                && self.affords(order, one)
+        };
+        let mut fitting: Vec<Usable> = order.usable.iter().filter(fits).copied().collect();
+        let secure = |one: &Usable| self.offers.get(one.at).pool.secure();
+        // With no time left, what is not taken away comes first.
+        let for_deadline = order.pressed && instead_of.is_none() && fitting.iter().any(secure);
+        if for_deadline {
+            fitting.retain(secure);
         }
-        want - have
-    }
-
-    fn shortage(&self, job: &Job, submission: &Submission, pools: &[PoolName], lacking: u32) -> Shortage {
-        let capacity: u32 = pools.iter().filter_map(|pool| self.state.pool(pool)).map(|pool| pool.spec.capacity).sum();
-        let min = submission.workers_min();
-        if job.groupless() && capacity < min {
-            return Shortage::TooSmall { min, capacity };
-        }
-        let claimed = pools.iter().find_map(|pool| {
-            let older = self.claimed.get(pool)?;
-            (self.free.get(pool).copied().unwrap_or(0) > 0).then(|| older.clone())
-        });
-        match claimed {
-            Some(older) => Shortage::Behind { job: older },
-            None => Shortage::NoCapacity { lacking, free: pools.iter().map(|pool| self.available(pool)).sum() },
-        }
-    }
-
-    /// Workers that wait in younger jobs with no group, or in ones too large for their pools, go home when that is
-    /// what the older job lacks. What is on its way out already counts as free.
-    fn reclaim(&self, job: &Job, pools: &[PoolName], needed: u32, choices: &mut Vec<Choice>) {
-        let pools: Vec<PoolName> = pools.iter().filter(|pool| !self.claimed.contains_key(pool)).cloned().collect();
-        let lacking = needed.saturating_sub(pools.iter().map(|pool| self.free_in_the_end(pool)).sum()) as usize;
-        let idle = self.idle_behind(job, &pools);
-        if lacking == 0 || idle.len() < lacking {
-            return;
-        }
-        let given = idle.into_iter().take(lacking);
-        choices.extend(given.map(|worker| Choice::GiveBack { worker: worker.id.clone(), to: job.id.clone() }));
-    }
-
-    /// What the pool has free once all that are on their way out are gone.
-    fn free_in_the_end(&self, pool: &PoolName) -> u32 {
-        let staying: u32 = self.state.jobs().map(|job| self.counted(job, Some(pool))).sum();
-        self.state.pool(pool).map_or(0, |pool| pool.spec.capacity.saturating_sub(staying))
-    }
-
-    /// Such workers in the job's pools, the newest first.
-    fn idle_behind(&self, job: &Job, pools: &[PoolName]) -> Vec<&'s Worker> {
-        let order = |job: &JobId| self.state.submission(job).map(|submission| submission.order);
-        let mut idle: Vec<&Worker> = self
-            .state
-            .workers()
-            .filter(|worker| {
-                let (other, _) = self.state.job_of(&worker.job);
-                let too_large = matches!(other.shortage, Some(Shortage::TooSmall { .. }));
-                let yields =
-                    other.id != job.id && other.groupless() && (order(&other.id) > order(&job.id) || too_large);
-                let pool = self.state.instance(&worker.instance).map(|instance| &instance.pool);
-                worker.counts() && yields && pool.is_some_and(|pool| pools.contains(pool))
+        let neighbours = |at: usize| self.offers.zone(at).and_then(|zone| order.neighbours.get(zone)).map_or(0, |n| *n);
+        let candidates: Vec<Candidate> = fitting
+            .iter()
+            .map(|one| Candidate {
+                score: one.score,
+                preference: one.preference,
+                name: &self.offers.get(one.at).pool.spec.name,
+                zone: self.offers.zone(one.at),
+                neighbours: neighbours(one.at),
             })
             .collect();
-        idle.sort_by_key(|worker| std::cmp::Reverse(worker.number));
-        idle
+        let Some(chosen) = choose(&candidates, self.state.settings.spread_tolerance) else { return false };
+        let best = choose(&candidates, -1.0).unwrap_or(chosen);
+        let one = fitting[chosen];
+        let cause = match cause {
+            LaunchCause::Best if for_deadline => LaunchCause::Deadline,
+            LaunchCause::Best if candidates[best].neighbours > candidates[chosen].neighbours => LaunchCause::Spread {
+                best: candidates[best].name.clone(),
+                there: candidates[best].neighbours,
+                here: candidates[chosen].neighbours,
+            },
+            cause => cause.clone(),
+        };
+        let passed_over = self.passed_over(order, &one, among);
+        let offer = self.offers.get(one.at);
+        self.choices.push(Choice::Launch(Box::new(Purchase {
+            job: order.fleet.job.id.clone(),
+            pool: offer.pool.spec.name.clone(),
+            have: order.have + order.bought,
+            want: order.want,
+            free: offer.free,
+            passed_over,
+            cause,
+            terms: self.offers.terms(&one),
+            replaces: instead_of.map(|(worker, _)| worker.clone()),
+        })));
+        order.usd_per_hour += offer.pool.spec.price.map_or(0.0, |price| price.usd_per_hour);
+        if let Some(zone) = self.offers.zone(one.at) {
+            *order.neighbours.entry(zone).or_insert(0) += 1;
+        }
+        if instead_of.is_none() {
+            order.bought += 1;
+        }
+        self.offers.take(one.at);
+        true
+    }
+
+    /// Better offers that have nothing to give.
+    fn passed_over(&self, order: &Order<'s>, taken: &Usable, among: Among) -> Vec<PoolName> {
+        let better = |one: &&Usable| {
+            let earlier = (one.score, one.preference) < (taken.score, taken.preference);
+            earlier && self.allows(order, one, among) && self.offers.available(one.at) == 0
+        };
+        let name = |one: &Usable| self.offers.get(one.at).pool.spec.name.clone();
+        order.usable.iter().filter(better).map(name).collect()
+    }
+
+    fn shortage(&self, order: &Order<'s>, lacking: u32) -> Shortage {
+        let fleet = &order.fleet;
+        if self.offers.all_outside_regions(fleet) {
+            return Shortage::OutsideRegions { regions: fleet.submission.spec.resources.regions.clone() };
+        }
+        if let (true, Some(rejected)) = (order.usable.is_empty(), fleet.job.rejected.last()) {
+            return Shortage::Rejected { pool: rejected.pool.clone(), reason: rejected.reason.clone() };
+        }
+        let capacity = order.usable.iter().map(|one| self.offers.get(one.at).pool.spec.capacity);
+        let capacity = capacity.fold(0, u32::saturating_add);
+        let min = fleet.submission.workers_min();
+        if fleet.job.groupless() && capacity < min {
+            return Shortage::TooSmall { min, capacity };
+        }
+        let claimed = order.usable.iter().find_map(|one| {
+            let offer = self.offers.get(one.at);
+            offer.claimed.clone().filter(|_| offer.free > 0)
+        });
+        match claimed {
+            Some(job) => Shortage::Behind { job },
+            None if self.too_dear(order) => Shortage::Budget,
+            None => Shortage::NoCapacity { lacking, free: self.available(order) },
+        }
+    }
+
+    /// There is something to be had, and the job's budget covers none of it.
+    fn too_dear(&self, order: &Order<'s>) -> bool {
+        let there = |one: &&Usable| self.allows(order, one, Among::Allowed) && self.offers.available(one.at) > 0;
+        let mut there = order.usable.iter().filter(there).peekable();
+        there.peek().is_some() && !there.any(|one| self.affords(order, one))
+    }
+
+    fn affords(&self, order: &Order<'s>, one: &Usable) -> bool {
+        let price = self.offers.get(one.at).pool.spec.price.map_or(0.0, |price| price.usd_per_hour);
+        ledger::affords(self.state, self.now, &order.fleet.job.id, order.usd_per_hour + price)
     }
 
     /// Said once for each change.
-    fn note(&self, job: &Job, shortage: Option<Shortage>, choices: &mut Vec<Choice>) {
+    fn note(&mut self, order: &Order<'s>, shortage: Option<Shortage>) {
+        let job = order.fleet.job;
         if job.shortage != shortage {
-            choices.push(Choice::Note { job: job.id.clone(), shortage });
+            self.choices.push(Choice::Note { job: job.id.clone(), shortage });
         }
     }
 }

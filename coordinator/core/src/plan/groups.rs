@@ -3,18 +3,22 @@
 use super::balance::rebalance;
 use super::{Choice, Outcome};
 use crate::decision::DrainCause;
-use crate::ids::{Timestamp, WorkerId};
+use crate::ids::{PoolName, Timestamp, WorkerId};
+use crate::ledger;
 use crate::membership::rank_order;
 use crate::numerics::most_frequent;
 use crate::state::{
-    Breakage, Departure, Doom, Finish, Group, Job, JobState, Standing, State, StopPurpose, Submission, Wish, Worker,
+    Breakage, Departure, Doom, Finish, Group, Job, JobState, Pool, Standing, State, StopPurpose, Submission, Wish,
+    Worker,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// At most one change for each job.
-pub(super) fn changes(state: &State, now: Timestamp) -> Vec<Choice> {
-    let view = |(job, submission)| View { state, now, job, submission, team: state.team(&job.id) }.next();
-    state.queue().into_iter().filter_map(|entry: (&Job, &Submission)| view(entry)).collect()
+pub(super) fn changes(state: &State, now: Timestamp, jobs: &[(&Job, &Submission)]) -> Vec<Choice> {
+    let view = |(job, submission): &(&Job, &Submission)| {
+        View { state, now, job, submission, team: state.team(&job.id) }.next()
+    };
+    jobs.iter().filter_map(view).collect()
 }
 
 /// One job and its workers.
@@ -74,12 +78,16 @@ impl<'s> View<'s> {
             Some(Wish::Suspend) => return Some(self.end(Outcome::Suspended)),
             None => {}
         }
-        if let Some(doom) = self.no_trusted_pool().or_else(|| self.no_matching_numerics()) {
+        let doom = self.no_trusted_pool().or_else(|| self.no_matching_numerics()).or_else(|| self.no_usable_pool());
+        if let Some(doom) = doom {
             return Some(self.end(Outcome::Failed(doom)));
         }
         let holders = self.ready();
         if !holders.is_empty() {
             return Some(self.form(&holders, &holders, true));
+        }
+        if ledger::must_stop(self.state, self.now, self.job) {
+            return Some(self.out_of_budget());
         }
         let launched = self.workers(Worker::counts);
         let waiting =
@@ -110,6 +118,10 @@ impl<'s> View<'s> {
         Choice::FormGroup { job: self.job.id.clone(), workers, missing, waited_ms: self.waited_ms(), held }
     }
 
+    fn out_of_budget(&self) -> Choice {
+        self.end(Outcome::Failed(ledger::doom(self.state, self.now, self.job)))
+    }
+
     /// Too few workers are left to start, and every pool is given up on, one at least for wrong states.
     fn no_trusted_pool(&self) -> Option<Doom> {
         let settings = &self.state.settings;
@@ -117,6 +129,22 @@ impl<'s> View<'s> {
         let distrusted = self.submission.pools().any(|pool| self.job.distrusts(&pool, settings));
         let given_up = self.submission.pools().all(|pool| self.job.given_up(&pool, settings));
         (too_few && distrusted && given_up).then_some(Doom::NoTrustedPool)
+    }
+
+    /// It never trained, too few workers are left to start, and every place that it may use says that it can't start
+    /// any. A job that has trained waits: someone may put it right, and its state is worth that.
+    fn no_usable_pool(&self) -> Option<Doom> {
+        let newest = self.job.rejected.last().filter(|_| self.job.generation.0 == 0)?;
+        let too_few = self.workers(Worker::counts).len() < self.submission.workers_min() as usize;
+        let listed: BTreeSet<PoolName> = self.submission.pools().collect();
+        let settings = &self.state.settings;
+        let may = |pool: &&Pool| listed.contains(&pool.spec.of) && self.submission.may_be_in(&pool.spec.place);
+        let gives = |pool: &Pool| {
+            !self.job.given_up(&pool.spec.of, settings) && self.job.rejects(&pool.spec, self.now, settings).is_none()
+        };
+        let (pool, reason) = (newest.pool.clone(), newest.reason.clone());
+        let none_left = too_few && !self.state.pools().filter(may).any(gives);
+        none_left.then_some(Doom::LaunchRejected { pool, reason })
     }
 
     /// Every pool of the job was given up on and too few are left to start.
@@ -145,6 +173,9 @@ impl<'s> View<'s> {
         }
         if !self.job.finishes.is_empty() {
             return None;
+        }
+        if ledger::must_stop(self.state, self.now, self.job) {
+            return settled.then(|| self.stop(StopPurpose::Budget));
         }
         self.drain(group, settled)
             .or_else(|| self.take_in(group, settled))
@@ -230,7 +261,10 @@ impl<'s> View<'s> {
     fn drain_cause(&self, departure: &Departure) -> DrainCause {
         match departure {
             Departure::Notice { deadline } => DrainCause::Notice { left_ms: deadline.since_ms(self.now) },
-            Departure::Drain | Departure::OtherNumerics | Departure::GiveBack { .. } => DrainCause::Asked,
+            Departure::Drain | Departure::OtherNumerics | Departure::TooLate => DrainCause::Asked,
+            Departure::GiveBack { to } => DrainCause::GiveBack { to: to.clone() },
+            Departure::Replaced { by, cause } => DrainCause::Replaced { by: by.clone(), why: cause.clone() },
+            Departure::NotNeeded { slack_ms } => DrainCause::NotNeeded { slack_ms: *slack_ms },
         }
     }
 
@@ -255,6 +289,12 @@ impl<'s> View<'s> {
         Some(Choice::Change { job: self.job.id.clone(), workers, leaving: Vec::new(), added })
     }
 
+    /// Workers that come on top of the most, since each takes another's place as soon as it is ready.
+    fn replacing(&self) -> usize {
+        let counted = |id: &WorkerId| self.team.iter().any(|worker| worker.id == *id && worker.counts());
+        self.workers(|worker| worker.counts() && worker.replaces.as_ref().is_some_and(counted)).len()
+    }
+
     /// A waiting worker fetches the state once the group trains; one whose donor is gone gets another.
     fn join(&self, group: &Group) -> Option<Choice> {
         if !group.effective {
@@ -266,7 +306,7 @@ impl<'s> View<'s> {
         let holds = |worker: &WorkerId| group.has(worker);
         let on_their_way =
             self.workers(|worker| matches!(worker.standing, Standing::Joining { .. } | Standing::Ready { .. }));
-        let room = self.max() > group.members.len() + on_their_way.len();
+        let room = self.max() + self.replacing() > group.members.len() + on_their_way.len();
         let wants = |worker: &&&Worker| match (&worker.standing, worker.donor()) {
             (Standing::Waiting, _) => room,
             (Standing::Joining { .. } | Standing::Ready { .. }, Some(donor)) => !holds(donor),
@@ -282,6 +322,7 @@ impl<'s> View<'s> {
             let stopped = match purpose {
                 StopPurpose::Cancel => self.end(Outcome::Cancelled),
                 StopPurpose::Suspend => self.end(Outcome::Suspended),
+                StopPurpose::Budget => self.out_of_budget(),
                 StopPurpose::Relocate => {
                     let why = group.broken.as_ref().map_or_else(String::new, |breakage| breakage.why.clone());
                     Choice::Recover { job: self.job.id.clone(), why, saved: group.broken.is_none() }

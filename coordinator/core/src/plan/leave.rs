@@ -3,11 +3,11 @@
 use super::Choice;
 use crate::decision::DismissCause;
 use crate::ids::Timestamp;
-use crate::state::{Departure, InstanceState, JobState, Standing, State, StopPurpose, Worker};
+use crate::state::{Departure, InstanceState, Job, JobState, Standing, State, StopPurpose, Submission, Worker};
 
 /// Workers to be told that there is nothing left for them to do.
-pub(super) fn dismissals(state: &State, _now: Timestamp) -> Vec<Choice> {
-    let leaving = state.workers().filter_map(|worker| {
+pub(super) fn dismissals(state: &State, _now: Timestamp, jobs: &[(&Job, &Submission)]) -> Vec<Choice> {
+    let leaving = jobs.iter().flat_map(|(job, _)| state.team(&job.id)).filter_map(|worker| {
         let cause = dismissal(state, worker)?;
         Some(Choice::Dismiss { worker: worker.id.clone(), cause })
     });
@@ -38,13 +38,16 @@ fn dismissal(state: &State, worker: &Worker) -> Option<DismissCause> {
         Departure::Drain => Some(DismissCause::Asked),
         Departure::OtherNumerics => Some(DismissCause::OtherNumerics),
         Departure::GiveBack { to } => Some(DismissCause::OlderJob { job: to.clone() }),
+        Departure::Replaced { by, cause } => Some(DismissCause::Replaced { by: by.clone(), why: cause.clone() }),
+        Departure::NotNeeded { slack_ms } => Some(DismissCause::NotNeeded { slack_ms: *slack_ms }),
+        Departure::TooLate => Some(DismissCause::TooLate),
     }
 }
 
 /// Instances to be given back: those that are done may end by themselves, lost ones are killed at once.
-pub(super) fn terminations(state: &State, now: Timestamp) -> Vec<Choice> {
-    let ends = state.instances().filter_map(|instance| {
-        let worker = state.worker(&instance.worker)?;
+pub(super) fn terminations(state: &State, now: Timestamp, jobs: &[(&Job, &Submission)]) -> Vec<Choice> {
+    let ends = jobs.iter().flat_map(|(job, _)| state.team(&job.id)).filter_map(|worker| {
+        let instance = state.instance(&worker.instance)?;
         let grace_ms = match (instance.state, &worker.standing) {
             (InstanceState::Terminating { again }, _) if again <= now => 0,
             (InstanceState::Terminating { .. }, _) => return None,

@@ -5,16 +5,21 @@
 
 mod balance;
 mod capacity;
+mod fleet;
 mod groups;
 mod leave;
+mod offers;
+mod swaps;
 mod timers;
+mod yields;
 
-pub(crate) use timers::next_deadline;
+pub(crate) use timers::{next_deadline, reckon};
 
-use crate::decision::{DismissCause, DrainCause};
+use crate::decision::{DismissCause, DrainCause, LaunchCause, LaunchTerms};
 use crate::ids::{InstanceId, JobId, PoolName, Timestamp, WorkerId};
+use crate::policy::Outlook;
 use crate::shares::ShardMove;
-use crate::state::{Doom, LossCause, Numerics, Shortage, State, StopPurpose};
+use crate::state::{Departure, Doom, Job, LossCause, Numerics, Shortage, State, StopPurpose, Submission};
 use std::collections::BTreeMap;
 
 /// Choices that don't depend on each other, in the order in which to apply them.
@@ -59,11 +64,40 @@ pub(crate) enum Choice {
     /// Give the instance back.
     Terminate { instance: InstanceId, grace_ms: u64 },
     /// Start an instance.
-    Launch { job: JobId, pool: PoolName, have: u32, want: u32, free: u32, passed_over: Vec<PoolName> },
+    Launch(Box<Purchase>),
     /// Note why the job has fewer workers than it wants, or that it has all.
     Note { job: JobId, shortage: Option<Shortage> },
-    /// Let an older job have the capacity.
-    GiveBack { worker: WorkerId, to: JobId },
+    /// Let a worker go, so that others can come or nobody need pay for it.
+    Depart { worker: WorkerId, departure: Departure },
+    /// From now on what the job lacks is bought on demand, or no longer is.
+    Hurry { job: JobId, hurried: bool, outlook: Outlook },
+}
+
+impl Choice {
+    /// It follows from time alone, and need not be done to the second: a timer finds it soon enough.
+    pub(crate) fn may_wait(&self) -> bool {
+        match self {
+            Self::Launch(purchase) => purchase.replaces.is_some(),
+            Self::Hurry { .. } => true,
+            Self::Depart { departure, .. } => *departure == Departure::TooLate,
+            _ => false,
+        }
+    }
+}
+
+/// An instance to start, and why there.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Purchase {
+    pub(crate) job: JobId,
+    pub(crate) pool: PoolName,
+    pub(crate) have: u32,
+    pub(crate) want: u32,
+    pub(crate) free: u32,
+    pub(crate) passed_over: Vec<PoolName>,
+    pub(crate) cause: LaunchCause,
+    pub(crate) terms: Option<LaunchTerms>,
+    /// Whose place it is to take.
+    pub(crate) replaces: Option<WorkerId>,
 }
 
 /// How a job ends.
@@ -76,10 +110,21 @@ pub(crate) enum Outcome {
 }
 
 /// The first kind of choice that there is: lost workers before groups, groups before who goes home, that before
-/// buying, since each rests on the ones before.
+/// buying, since each rests on the ones before. Only jobs that were touched since the last plan was done can have any.
 pub(crate) fn plan(state: &State, now: Timestamp) -> Plan {
-    let stages: [fn(&State, Timestamp) -> Vec<Choice>; 5] =
-        [timers::losses, groups::changes, leave::dismissals, leave::terminations, capacity::purchases];
-    let choices = stages.iter().map(|stage| stage(state, now)).find(|choices| !choices.is_empty());
-    Plan { choices: choices.unwrap_or_default() }
+    plan_for(state, now, &state.touched(), &state.buyers())
+}
+
+/// The same with every job looked at: what [`plan`] must come to.
+pub(crate) fn plan_everything(state: &State, now: Timestamp) -> Plan {
+    let all = state.queue();
+    plan_for(state, now, &all, &all)
+}
+
+type Stage = fn(&State, Timestamp, &[(&Job, &Submission)]) -> Vec<Choice>;
+
+fn plan_for(state: &State, now: Timestamp, touched: &[(&Job, &Submission)], buyers: &[(&Job, &Submission)]) -> Plan {
+    let stages: [Stage; 4] = [timers::losses, groups::changes, leave::dismissals, leave::terminations];
+    let choices = stages.iter().map(|stage| stage(state, now, touched)).find(|choices| !choices.is_empty());
+    Plan { choices: choices.unwrap_or_else(|| capacity::purchases(state, now, buyers)) }
 }

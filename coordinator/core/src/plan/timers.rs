@@ -1,12 +1,15 @@
 //! What follows from time alone: who was silent for too long, and when to look again.
 
 use super::Choice;
+use super::fleet::hurries_at;
+use crate::event::Market;
 use crate::ids::Timestamp;
-use crate::state::{InstanceState, JobState, Link, LossCause, Standing, State, Worker};
+use crate::ledger;
+use crate::state::{InstanceState, Job, JobState, Link, LossCause, Standing, State, Submission, Worker};
 
 /// Workers that are treated as dead by now.
-pub(super) fn losses(state: &State, now: Timestamp) -> Vec<Choice> {
-    let lost = state.workers().filter_map(|worker| {
+pub(super) fn losses(state: &State, now: Timestamp, jobs: &[(&Job, &Submission)]) -> Vec<Choice> {
+    let lost = jobs.iter().flat_map(|(job, _)| state.team(&job.id)).filter_map(|worker| {
         let (at, cause) = lost_at(state, worker)?;
         (at <= now).then(|| Choice::Lose { worker: worker.id.clone(), cause })
     });
@@ -56,27 +59,62 @@ fn stuck_since(state: &State, worker: &Worker) -> Option<Timestamp> {
 /// The next time after `now` at which planning may choose something that it does not choose now. It may be too
 /// early, never too late.
 pub(crate) fn next_deadline(state: &State, now: Timestamp) -> Option<Timestamp> {
-    let settings = &state.settings;
-    let losses = state.workers().filter_map(|worker| Some(lost_at(state, worker)?.0));
-    let batches = state.workers().filter_map(|worker| match worker.standing {
+    let rests = state.rests().map(|rest| rest.until);
+    rests.chain(state.wakes.first()).filter(|at| *at > now).min()
+}
+
+/// Every job of which anything changed gets its time anew, and is known by whether it looks at offers.
+pub(crate) fn reckon(state: &mut State, now: Timestamp) {
+    let reckoned = |entry: (&Job, &Submission)| {
+        let watchful = entry.0.ended().is_none() && (entry.1.deadline().is_some() || waits_for_offers(state, entry.0));
+        (entry.0.id.clone(), wake_at(state, now, entry), watchful)
+    };
+    let reckoned: Vec<_> = state.touched().into_iter().map(reckoned).collect();
+    for (job, at, watchful) in reckoned {
+        state.wakes.set(&job, at);
+        state.set_watchful(&job, watchful);
+    }
+}
+
+/// The same of what concerns one job.
+fn wake_at(state: &State, now: Timestamp, entry: (&Job, &Submission)) -> Option<Timestamp> {
+    let (job, settings) = (entry.0, &state.settings);
+    let team = state.team(&job.id);
+    let losses = team.iter().filter_map(|worker| Some(lost_at(state, worker)?.0));
+    let batches = team.iter().filter_map(|worker| match worker.standing {
         Standing::Ready { since, .. } => Some(since.plus_ms(settings.join_batch_ms)),
         _ => None,
     });
-    let groups = state.jobs().filter_map(|job| match &job.state {
+    let ends = team.iter().filter_map(|worker| match state.instance(&worker.instance)?.state {
+        InstanceState::Terminating { again } => Some(again),
+        _ => None,
+    });
+    let group = match &job.state {
         JobState::Rendezvous { first_attached } | JobState::Recovering { first_attached: Some(first_attached), .. } => {
             Some(first_attached.plus_ms(settings.first_group_wait_ms))
         }
         JobState::Running { group } if !group.effective => Some(group.assigned.plus_ms(settings.settle_ms)),
         _ => None,
-    });
-    let rests = state.jobs().filter_map(|job| match &job.state {
-        JobState::Running { .. } => Some(job.moved?.plus_ms(settings.move_rest_ms)),
+    };
+    let rest = match &job.state {
+        JobState::Running { .. } => job.moved.map(|moved| moved.plus_ms(settings.move_rest_ms)),
         _ => None,
-    });
-    let ends = state.instances().filter_map(|instance| match instance.state {
-        InstanceState::Terminating { again } => Some(again),
-        _ => None,
-    });
-    let pools = state.pools().filter_map(|pool| Some(pool.backoff?.until));
-    losses.chain(batches).chain(groups).chain(rests).chain(ends).chain(pools).filter(|at| *at > now).min()
+    };
+    let open = job.ended().is_none();
+    let budget =
+        (open && !matches!(job.state, JobState::Stopping { .. })).then(|| ledger::stops_at(state, now, job)).flatten();
+    let deadline = open.then(|| hurries_at(state, now, entry)).flatten();
+    // Heartbeats tell how fast it is, and so what its deadline allows.
+    let reviewed = open && (job.hurried || waits_for_offers(state, job));
+    let review = reviewed.then(|| now.plus_ms(settings.review_ms));
+    let rejected = job.rejected.iter().filter(|_| open).map(|rejected| rejected.at.plus_ms(settings.rejected_rest_ms));
+    let singles = [group, rest, budget, deadline, review].into_iter().flatten();
+    losses.chain(batches).chain(ends).chain(rejected).chain(singles).filter(|at| *at > now).min()
+}
+
+/// It has workers that go when others can be had in their place.
+pub(super) fn waits_for_offers(state: &State, job: &Job) -> bool {
+    let market = |worker: &Worker| Some(state.pool(&state.instance(&worker.instance)?.pool)?.spec.market);
+    let may_go = |worker: &Worker| worker.at_risk || market(worker) == Some(Market::OnDemand);
+    state.team(&job.id).into_iter().any(may_go)
 }

@@ -1,13 +1,15 @@
 //! A job: its state as an enum that carries its data, and what is known of its progress.
 
 use crate::corruption::{Corruption, Differing, SaveFailure};
-use crate::event::{Checkpoint, Evaluation};
+use crate::event::{Checkpoint, Evaluation, Place, PoolSpec};
 use crate::ids::{Generation, JobId, PoolName, Timestamp, WorkerId};
+use crate::policy::Pace;
 use crate::settings::Settings;
-use crate::state::Group;
+use crate::state::{Group, Rejected};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use trainctl_jobs::{JobSpec, NumericsSpec, ShardsSpec};
+use trainctl_jobs::{JobSpec, NumericsSpec, OnDemandSpec, ShardsSpec};
 
 /// What was submitted. Never changes, so it is a record of its own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,6 +57,26 @@ pub(crate) struct Job {
     /// When shards were last moved for speed.
     #[serde(default)]
     pub(crate) moved: Option<Timestamp>,
+    /// Steps a second, as measured.
+    #[serde(default)]
+    pub(crate) pace: Pace,
+    /// The measure that is being taken.
+    #[serde(skip)]
+    pub(crate) stretch: Option<Stretch>,
+    /// The deadline can't wait for spot.
+    #[serde(default)]
+    pub(crate) hurried: bool,
+    /// What it can't use, as providers said.
+    #[serde(default)]
+    pub(crate) rejected: Vec<Rejected>,
+}
+
+/// How far a group came in a while: a measure of its pace once it is long enough.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stretch {
+    pub(crate) generation: Generation,
+    pub(crate) from: Timestamp,
+    pub(crate) step: u64,
 }
 
 /// Queued -> Provisioning -> Rendezvous -> Running <-> Recovering -> Succeeded | Failed | Cancelled.
@@ -108,6 +130,8 @@ pub enum StopPurpose {
     Suspend,
     /// Its last holders are taken: it goes on with new ones.
     Relocate,
+    /// It fails: what is left of its budget is what leaving can cost.
+    Budget,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,8 +141,15 @@ pub(crate) enum Wish {
 }
 
 /// Why a job can't go on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Doom {
+    /// What is left of its budget is what saving and leaving can cost.
+    Budget {
+        /// What it may pay.
+        budget_usd: f64,
+        /// What it had paid by then.
+        paid_usd: f64,
+    },
     /// A worker says that no other could do better.
     WorkerSays {
         /// Which.
@@ -218,6 +249,8 @@ pub(crate) struct Finish {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Shortage {
+    /// There is something to be had, and its budget covers none of it.
+    Budget,
     /// Its pools have too little free.
     NoCapacity {
         /// Workers that it lacks to start, or to be complete.
@@ -232,10 +265,22 @@ pub enum Shortage {
         /// What its pools hold in all.
         capacity: u32,
     },
-    /// An older job waits for the same capacity.
+    /// A job that comes first waits for the same capacity.
     Behind {
         /// Which.
         job: JobId,
+    },
+    /// None of its pools is in its regions.
+    OutsideRegions {
+        /// Where it may run.
+        regions: Vec<String>,
+    },
+    /// None of its pools can start workers for it, as they say; they are asked again later.
+    Rejected {
+        /// The newest that said so.
+        pool: PoolName,
+        /// In its words.
+        reason: String,
     },
 }
 
@@ -253,12 +298,53 @@ impl Submission {
         self.spec.resources.pools.iter().map(|name| PoolName(name.clone()))
     }
 
+    /// By when it shall be done.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        Some(self.at.plus_ms(self.spec.policy.deadline_ms()?))
+    }
+
+    pub(crate) fn on_demand(&self) -> OnDemandSpec {
+        self.spec.policy.on_demand
+    }
+
+    /// Higher ones come first, then earlier ones.
+    pub(crate) fn rank(&self) -> (Reverse<i32>, u64) {
+        (Reverse(self.spec.policy.priority), self.order)
+    }
+
+    pub(crate) fn queue(&self) -> &str {
+        self.spec.policy.queue.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the place is in one of its regions. Own machines that are in no region are in all of them.
+    pub(crate) fn may_be_in(&self, place: &Place) -> bool {
+        let regions = &self.spec.resources.regions;
+        regions.is_empty() || place.region.as_ref().is_none_or(|region| regions.contains(region))
+    }
+
     pub(crate) fn exact(&self) -> bool {
         self.spec.train.numerics == NumericsSpec::Exact
     }
 
     pub(crate) fn by_speed(&self) -> bool {
         self.spec.resources.shards == ShardsSpec::BySpeed
+    }
+
+    /// The same job with a larger budget: it would give the same bits, and finds its checkpoints.
+    pub(crate) fn goes_on_as(&self, spec: &JobSpec) -> bool {
+        let before = &self.spec;
+        let more = match (before.policy.budget_usd, spec.policy.budget_usd) {
+            (Some(before), Some(now)) => now > before,
+            (_, None) => true,
+            (None, Some(_)) => false,
+        };
+        let same = before.data.digest == spec.data.digest
+            && before.data.held_out == spec.data.held_out
+            && before.data.held_out_seed == spec.data.held_out_seed
+            && before.model == spec.model
+            && before.train == spec.train
+            && before.checkpoint.root == spec.checkpoint.root;
+        more && same
     }
 }
 
@@ -283,6 +369,10 @@ impl Job {
             quarantines: BTreeMap::new(),
             save_failure: None,
             moved: None,
+            pace: Pace::default(),
+            stretch: None,
+            hurried: false,
+            rejected: Vec::new(),
         }
     }
 
@@ -315,9 +405,24 @@ impl Job {
         )
     }
 
+    /// It ended because of its budget, and goes on from its newest checkpoint when it gets a larger one.
+    pub(crate) fn out_of_budget(&self) -> bool {
+        matches!((&self.state, &self.doom), (JobState::Failed { .. }, Some(Doom::Budget { .. })))
+    }
+
     /// It buys nothing more from this pool: what that gave had other numerics, or wrong states, too often.
     pub(crate) fn given_up(&self, pool: &PoolName, settings: &Settings) -> bool {
         self.refusals.get(pool).is_some_and(|count| *count >= settings.refusal_limit) || self.distrusts(pool, settings)
+    }
+
+    /// What says that this place can't start workers for it. One that has trained asks again after a while: the fault
+    /// may be put right, and its state is worth waiting.
+    pub(crate) fn rejects(&self, spec: &PoolSpec, now: Timestamp, settings: &Settings) -> Option<&Rejected> {
+        let stands = |rejected: &&Rejected| {
+            let over = self.generation.0 > 0 && now >= rejected.at.plus_ms(settings.rejected_rest_ms);
+            rejected.reach.covers(spec) && !over
+        };
+        self.rejected.iter().find(stands)
     }
 
     /// Too many workers of this pool held wrong states.

@@ -5,7 +5,9 @@ mod donors;
 mod group;
 mod instance;
 mod job;
+mod marks;
 mod pool;
+mod rest;
 mod speed;
 pub(crate) mod transitions;
 mod worker;
@@ -13,17 +15,22 @@ mod worker;
 pub(crate) use group::{Breakage, Group, Origin};
 pub(crate) use instance::{Instance, InstanceState};
 pub use job::{Doom, Shortage, StopPurpose};
-pub(crate) use job::{Finish, Job, JobState, Numerics, Submission, Wish};
-pub(crate) use pool::{Backoff, Pool};
+pub(crate) use job::{Finish, Job, JobState, Numerics, Stretch, Submission, Wish};
+pub(crate) use marks::{Marks, Wakes};
+pub(crate) use pool::Pool;
+pub use rest::Reach;
+pub(crate) use rest::{Rejected, Rest};
 pub(crate) use speed::{Measure, Speed};
 pub use worker::LossCause;
 pub(crate) use worker::{Departure, Hello, Link, Standing, Worker};
 
 use crate::decision::Decision;
-use crate::event::DownCause;
-use crate::ids::{InstanceId, JobId, PoolName, WorkerId};
+use crate::event::{DownCause, PoolSpec};
+use crate::ids::{InstanceId, JobId, PoolName, ProviderName, Timestamp, WorkerId};
+use crate::ledger::Ledger;
 use crate::settings::Settings;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use trainctl_jobs::JobSpec;
 
 /// Jobs, instances, workers and pools, and what changed since the last records were taken.
 #[derive(Debug, Default)]
@@ -34,16 +41,34 @@ pub(crate) struct State {
     instances: BTreeMap<InstanceId, Instance>,
     workers: BTreeMap<WorkerId, Worker>,
     pools: BTreeMap<PoolName, Pool>,
+    /// What is left alone because it had nothing to give.
+    rests: BTreeMap<Reach, Rest>,
+    /// Each job's workers by number, which is the order of their launch.
+    teams: BTreeMap<JobId, BTreeMap<u64, WorkerId>>,
+    /// Each pool's instances that have not ended.
+    in_use: BTreeMap<PoolName, u32>,
+    /// Jobs by their place in the queue.
+    order: BTreeMap<u64, JobId>,
+    /// Jobs that lack workers.
+    short: BTreeSet<JobId>,
+    /// Jobs that lack nothing and still look at offers: they have a deadline, or workers that others would replace.
+    watchful: BTreeSet<JobId>,
+    pub(crate) marks: Marks,
+    pub(crate) wakes: Wakes,
     decisions: BTreeMap<JobId, VecDeque<Decision>>,
     gone: VecDeque<Gone>,
+    ledger: Ledger,
     /// The number of the next instance and its worker.
     next_number: u64,
     /// After a restart: known from the records and not heard of yet.
     to_adopt: BTreeSet<WorkerId>,
     /// After a restart: pools that were not announced yet; nobody knows what they hold.
     unannounced: BTreeSet<PoolName>,
-    /// What the providers run is known; nothing is bought before.
-    reconciled: bool,
+    /// With nothing on record there is nothing to find again; else a provider's pools are not bought from before it
+    /// has said what it runs.
+    blank: bool,
+    /// Providers that have said so.
+    listed: BTreeSet<ProviderName>,
     /// The coordinator is to stop; nothing is started any more.
     suspending: bool,
     changes: Changes,
@@ -66,6 +91,9 @@ pub(crate) struct Changes {
     pub(crate) pools: BTreeSet<PoolName>,
     pub(crate) decisions: Vec<Decided>,
     pub(crate) next_number: bool,
+    pub(crate) accounts: BTreeSet<JobId>,
+    pub(crate) bills: BTreeSet<(JobId, InstanceId)>,
+    pub(crate) shared_costs: bool,
 }
 
 /// A change in a job's list of decisions.
@@ -77,7 +105,7 @@ pub(crate) enum Decided {
 
 impl State {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings, next_number: 1, reconciled: true, ..Self::default() }
+        Self { settings, next_number: 1, blank: true, ..Self::default() }
     }
 
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
@@ -94,10 +122,32 @@ impl State {
 
     /// In the order of their submission.
     pub(crate) fn queue(&self) -> Vec<(&Job, &Submission)> {
-        let mut queue: Vec<_> =
-            self.jobs.values().filter_map(|job| Some((job, self.submissions.get(&job.id)?))).collect();
-        queue.sort_by_key(|(_, submission)| submission.order);
-        queue
+        self.order.values().filter_map(|job| Some((self.jobs.get(job)?, self.submissions.get(job)?))).collect()
+    }
+
+    /// These of the jobs, in the order of their submission.
+    fn in_order<'s>(&'s self, jobs: impl Iterator<Item = &'s JobId>) -> Vec<(&'s Job, &'s Submission)> {
+        let mut these: Vec<_> =
+            jobs.filter_map(|job| Some((self.jobs.get(job)?, self.submissions.get(job)?))).collect();
+        these.sort_by_key(|(_, submission)| submission.order);
+        these
+    }
+
+    /// Jobs of which anything changed since planning last came to an end.
+    pub(crate) fn touched(&self) -> Vec<(&Job, &Submission)> {
+        self.in_order(self.marks.jobs.iter())
+    }
+
+    /// Jobs that may have something to buy or to give back; none: nothing changed that purchases rest on.
+    pub(crate) fn buyers(&self) -> Vec<(&Job, &Submission)> {
+        if self.marks.buyers.is_empty() && !self.marks.pools {
+            return Vec::new();
+        }
+        let mut buyers: BTreeSet<&JobId> = self.marks.buyers.union(&self.short).collect();
+        if self.marks.pools {
+            buyers.extend(&self.watchful);
+        }
+        self.in_order(buyers.into_iter())
     }
 
     pub(crate) fn instances(&self) -> impl Iterator<Item = &Instance> {
@@ -118,9 +168,11 @@ impl State {
 
     /// Of one job, in the order of their launch.
     pub(crate) fn team(&self, job: &JobId) -> Vec<&Worker> {
-        let mut team: Vec<&Worker> = self.workers.values().filter(|worker| worker.job == *job).collect();
-        team.sort_by_key(|worker| worker.number);
-        team
+        self.teams.get(job).into_iter().flat_map(BTreeMap::values).filter_map(|id| self.workers.get(id)).collect()
+    }
+
+    fn team_ids(&self, job: &JobId) -> Vec<WorkerId> {
+        self.teams.get(job).map_or_else(Vec::new, |team| team.values().cloned().collect())
     }
 
     pub(crate) fn pools(&self) -> impl Iterator<Item = &Pool> {
@@ -133,8 +185,25 @@ impl State {
 
     /// Instances in the pool that have not ended, on their way out or not.
     pub(crate) fn in_use(&self, pool: &PoolName) -> u32 {
-        let used = self.instances.values().filter(|instance| instance.pool == *pool).count();
-        u32::try_from(used).unwrap_or(u32::MAX)
+        self.in_use.get(pool).copied().unwrap_or(0)
+    }
+
+    /// Until when it is left alone, and why: the longest of all that concerns it.
+    pub(crate) fn resting(&self, spec: &PoolSpec, now: Timestamp) -> Option<Rest> {
+        if self.rests.is_empty() {
+            return None;
+        }
+        let rests = Reach::all(spec).into_iter().filter_map(|reach| self.rests.get(&reach).copied());
+        rests.filter(|rest| now < rest.until).max_by_key(|rest| rest.until)
+    }
+
+    pub(crate) fn rests(&self) -> impl Iterator<Item = &Rest> {
+        self.rests.values()
+    }
+
+    /// The pool as it is configured and as jobs list it, of one of its places.
+    pub(crate) fn configured(&self, place: &PoolName) -> PoolName {
+        self.pools.get(place).map_or_else(|| place.clone(), |pool| pool.spec.of.clone())
     }
 
     pub(crate) fn decisions(&self, job: &JobId) -> impl Iterator<Item = &Decision> {
@@ -145,12 +214,29 @@ impl State {
         self.gone.iter()
     }
 
+    /// The name is free, or its job ended because of its budget and goes on with a larger one.
+    pub(crate) fn may_submit(&self, job: &JobId, spec: &JobSpec) -> bool {
+        match self.jobs.get(job).zip(self.submissions.get(job)) {
+            None => true,
+            Some((entry, submission)) => entry.out_of_budget() && submission.goes_on_as(spec),
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     pub(crate) fn announced(&self, pool: &PoolName) -> bool {
         !self.unannounced.contains(pool)
     }
 
     pub(crate) fn may_buy(&self) -> bool {
-        self.reconciled && !self.suspending
+        !self.suspending
+    }
+
+    /// What the pool's provider runs is known.
+    pub(crate) fn listed(&self, pool: &PoolName) -> bool {
+        self.blank || self.pools.get(pool).is_some_and(|pool| self.listed.contains(&pool.spec.place.provider))
     }
 
     pub(crate) fn suspending(&self) -> bool {

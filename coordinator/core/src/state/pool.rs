@@ -1,7 +1,9 @@
-//! A pool: what it holds, and whether it is worth asking.
+//! A pool: what it holds, and what was seen of it.
 
-use crate::event::PoolSpec;
+use crate::event::{Market, PoolSpec};
 use crate::ids::Timestamp;
+use crate::policy::{Hazard, Prior};
+use crate::settings::Settings;
 use serde::{Deserialize, Serialize};
 
 /// A source of instances.
@@ -11,24 +13,36 @@ pub(crate) struct Pool {
     pub(crate) spec: PoolSpec,
     /// Instances that it took.
     pub(crate) evictions: u32,
-    #[serde(skip)]
-    pub(crate) backoff: Option<Backoff>,
-}
-
-/// The pool had no capacity, so many times in a row; it is left alone until then.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Backoff {
-    pub(crate) failures: u32,
-    pub(crate) until: Timestamp,
+    /// How often.
+    #[serde(default)]
+    pub(crate) hazard: Hazard,
+    /// From a launch until the worker attached, the slowest of the newest; absent: none was seen.
+    #[serde(default)]
+    pub(crate) start_ms: Option<u64>,
 }
 
 impl Pool {
     pub(crate) fn new(spec: PoolSpec) -> Self {
-        Self { spec, evictions: 0, backoff: None }
+        Self { spec, evictions: 0, hazard: Hazard::default(), start_ms: None }
     }
 
-    /// It said that it has nothing, and the wait is not over.
-    pub(crate) fn resting(&self, now: Timestamp) -> bool {
-        self.backoff.is_some_and(|backoff| now < backoff.until)
+    /// Evictions of one instance to be expected in an hour, with so many in use since the last change.
+    pub(crate) fn evictions_per_hour(&self, now: Timestamp, in_use: u32, settings: &Settings) -> f64 {
+        let prior = match self.spec.market {
+            Market::Spot => settings.hazard_prior,
+            Market::Own | Market::OnDemand => Prior { per_hour: 0.0, ..settings.hazard_prior },
+        };
+        self.hazard.per_hour(now, in_use, settings.hazard_half_life_ms, prior)
+    }
+
+    /// Nobody takes its instances away.
+    pub(crate) fn secure(&self) -> bool {
+        self.spec.market != Market::Spot
+    }
+
+    /// An instance took so long to start. Slower ones count at once, faster ones little by little.
+    pub(crate) fn started_in(&mut self, ms: u64) {
+        let faded = self.start_ms.map_or(0, |known| known - known / 4 + ms / 4);
+        self.start_ms = Some(ms.max(faded));
     }
 }

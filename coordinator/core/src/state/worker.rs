@@ -1,5 +1,6 @@
 //! A worker: whether it can be talked to, where it stands in its job, and why it should go.
 
+use crate::decision::ReplaceCause;
 use crate::event::{DownCause, Progress};
 use crate::ids::{InstanceId, JobId, Timestamp, WorkerId};
 use crate::state::Speed;
@@ -17,6 +18,12 @@ pub(crate) struct Worker {
     pub(crate) standing: Standing,
     /// Set: it shall go, as soon as its job can spare it.
     pub(crate) departure: Option<Departure>,
+    /// Started to take this one's place as soon as it can.
+    #[serde(default)]
+    pub(crate) replaces: Option<WorkerId>,
+    /// Its provider sees that it may take it before long.
+    #[serde(default)]
+    pub(crate) at_risk: bool,
     /// What it said about itself when it attached.
     pub(crate) hello: Option<Hello>,
     /// Heard since the coordinator started.
@@ -66,7 +73,7 @@ pub(crate) enum Standing {
 }
 
 /// Why a worker shall go.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) enum Departure {
     /// Its pool takes the instance.
     Notice { deadline: Timestamp },
@@ -74,8 +81,14 @@ pub(crate) enum Departure {
     Drain,
     /// Its numerics are not the group's.
     OtherNumerics,
-    /// An older job needs the capacity.
+    /// A job that comes first needs the capacity.
     GiveBack { to: JobId },
+    /// Another was started in its place.
+    Replaced { by: WorkerId, cause: ReplaceCause },
+    /// The deadline is met without it.
+    NotNeeded { slack_ms: u64 },
+    /// The deadline can't wait for it to start.
+    TooLate,
 }
 
 /// Why a worker is treated as dead.

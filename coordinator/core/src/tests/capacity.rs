@@ -1,10 +1,10 @@
 //! What is bought, from where, and for whom first.
 
-use super::{Story, instance};
-use crate::{DownCause, Event, LaunchError};
+use super::{Story, instance, launch_error};
+use crate::{DownCause, Event, LaunchError, LaunchErrorKind};
 
 fn no_capacity(story: &mut Story, n: u32) {
-    story.tell(Event::LaunchFailed { instance: instance(n), error: LaunchError::NoCapacity });
+    story.tell(Event::LaunchFailed { instance: instance(n), error: launch_error(LaunchErrorKind::NoCapacity) });
 }
 
 #[test]
@@ -45,10 +45,25 @@ fn more_capacity_ends_the_wait() {
 }
 
 #[test]
+fn a_bound_that_moves_does_not_end_the_wait() {
+    let mut story = Story::new();
+    story.spot("aws/us-1a", 0.3, 6).submit("job", (1, 1), &["aws"]).expect(["launch w1 aws/us-1a"]);
+    no_capacity(&mut story, 1);
+    story.spot("aws/us-1a", 0.3, 8).expect([]);
+    story.after(1_000).tell(Event::Tick).expect(["launch w2 aws/us-1a"]);
+    no_capacity(&mut story, 2);
+    story.spot("aws/us-1a", 0.3, 7).spot("aws/us-1a", 0.3, 8).after(1_000).tell(Event::Tick).expect([]);
+    story.after(1_000).tell(Event::Tick).expect(["launch w3 aws/us-1a"]);
+}
+
+#[test]
 fn a_launch_that_can_never_work_fails_the_job() {
     let mut story = Story::new();
-    story.pool("local", 2).submit("job", (1, 2), &["local"]).attach(2).skip();
-    let error = LaunchError::Rejected("no such program: trainctl-worker".to_owned());
+    story.pool("local", 2).submit("job", (2, 2), &["local"]).attach(2).skip();
+    let error = LaunchError {
+        message: "no such program: trainctl-worker".to_owned(),
+        ..launch_error(LaunchErrorKind::Configuration)
+    };
     story.tell(Event::LaunchFailed { instance: instance(1), error }).expect(["w2 <- exit", "end i2 5000"]);
     assert_eq!(story.job("job").reason, "local can't start workers: no such program: trainctl-worker");
     assert_eq!(story.state("job"), "failed");
@@ -63,7 +78,7 @@ fn jobs_take_their_turn_at_a_shared_pool() {
     assert_eq!(story.job("next").reason, "it lacks 2 workers to start and its pools have 1 free");
     // A third one needs no more than what is free, but it came later.
     story.submit("small", (1, 1), &["local"]).expect([]);
-    assert_eq!(story.job("small").reason, "next was submitted earlier and waits for the same pools");
+    assert_eq!(story.job("small").reason, "next comes first and waits for the same pools");
     story.pool("local", 6).expect(["launch w4 local", "launch w5 local", "launch w6 local"]);
 }
 
@@ -97,10 +112,7 @@ fn an_older_job_that_starts_whole_is_served_by_a_younger_one_that_waits() {
     story.pool("local", 4).submit("next", (2, 2), &["local"]).attach(3).skip();
     story.pool("local", 3);
     story.down(1, DownCause::Evicted).down(2, DownCause::Evicted).expect(["w2 <- assign 2 now w2:0-8", "kill i4"]);
-    assert_eq!(
-        story.last_decision("next"),
-        "wait for capacity: job was submitted earlier and waits for the same pools"
-    );
+    assert_eq!(story.last_decision("next"), "wait for capacity: job comes first and waits for the same pools");
     story.down(4, DownCause::Terminated).expect(["launch w5 local", "launch w6 local"]);
     assert_eq!(story.core.instances().len(), 3);
 }

@@ -1,13 +1,14 @@
 //! Any history at all, likely or not: the invariants hold after each event, planning again changes nothing, a
 //! coordinator that starts again from its records agrees, and once the faults stop every job ends.
 
-use super::{LAST_STEP, instance, spec, worker};
+use super::{LAST_STEP, instance, launch_error, listed, spec, worker};
 use crate::{
-    Action, Core, Differing, DownCause, Event, Generation, Holding, JobId, LaunchError, PoolName, PoolSpec, Progress,
-    Settings, ShardTime, Subject, Timestamp, ToWorker,
+    Action, Core, Differing, DownCause, Event, Generation, Holding, JobId, LaunchError, LaunchErrorKind, Market,
+    PoolSpec, Price, Progress, Scope, Settings, ShardTime, Subject, Timestamp, ToWorker,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use trainctl_jobs::OnDemandSpec;
 
 /// An event, with workers by number; most numbers are in use.
 fn event() -> impl Strategy<Value = Event> {
@@ -22,7 +23,14 @@ fn event() -> impl Strategy<Value = Event> {
         Just(DownCause::Terminated),
         Just(DownCause::Vanished),
     ];
-    let error = prop_oneof![3 => Just(LaunchError::NoCapacity), 1 => Just(LaunchError::Rejected("no".to_owned()))];
+    let kind = prop_oneof![
+        3 => Just(LaunchErrorKind::NoCapacity),
+        1 => Just(LaunchErrorKind::Quota),
+        1 => Just(LaunchErrorKind::Transient),
+        1 => Just(LaunchErrorKind::Configuration),
+    ];
+    let scope = prop_oneof![2 => Just(Scope::Zone), 1 => Just(Scope::Region), 1 => Just(Scope::Pool), 1 => Just(Scope::Provider)];
+    let error = (kind, scope).prop_map(|(kind, scope)| LaunchError { scope, ..launch_error(kind) });
     prop_oneof![
         8 => (n.clone(), prop_oneof![9 => Just("a"), 1 => Just("b")], holding, 0u32..20)
             .prop_map(|(n, fingerprint, holding, odd)| attached(n, fingerprint, holding, odd == 0)),
@@ -73,26 +81,38 @@ fn event() -> impl Strategy<Value = Event> {
             job_fails: odd == 0,
             reason: "broken".to_owned(),
         }),
-        4 => n.clone().prop_map(|n| Event::InstanceUp { instance: instance(n), pid: Some(n) }),
+        1 => (n.clone(), 0u32..90)
+            .prop_map(|(n, usd)| Event::PriceMoved { instance: instance(n), price: price(f64::from(usd)) }),
+        4 => n.clone().prop_map(|n| Event::InstanceUp { instance: instance(n), pid: Some(n), machine: None }),
         4 => (n.clone(), cause).prop_map(|(n, cause)| Event::InstanceDown { instance: instance(n), cause }),
         2 => (n.clone(), error).prop_map(|(n, error)| Event::LaunchFailed { instance: instance(n), error }),
         3 => (n.clone(), 0i64..9_000).prop_map(|(n, ms)| Event::EvictionNotice {
             instance: instance(n),
             deadline: Timestamp(1_000_000 + ms),
         }),
+        2 => n.clone().prop_map(|n| Event::RebalanceRecommended { instance: instance(n) }),
+        1 => (0u32..4).prop_map(on_demand),
         1 => n.clone().prop_map(|n| Event::DrainRequested { worker: worker(n) }),
         1 => n.prop_map(|n| Event::EvictRequested { worker: worker(n), notice_ms: 0 }),
         2 => (0u32..9, any::<bool>()).prop_map(|(capacity, first)| pool(if first { "first" } else { "second" }, capacity)),
-        1 => prop::collection::vec(1u32..14, 0..6).prop_map(|listed| Event::InstancesListed {
-            instances: listed.into_iter().map(|n| (instance(n), None)).collect(),
-        }),
+        1 => prop::collection::vec(1u32..14, 0..6).prop_map(|these| listed(these.into_iter().map(|n| (instance(n), None)).collect())),
         1 => prop_oneof![Just("one"), Just("two")].prop_map(|job| Event::CancelRequested { job: job.into() }),
         4 => Just(Event::Tick),
     ]
 }
 
 fn pool(name: &str, capacity: u32) -> Event {
-    Event::PoolChanged { pool: PoolSpec { name: PoolName::from(name), spot: true, capacity, notice_ms: 5_000 } }
+    let price = Some(price(if name == "first" { 36.0 } else { 9.0 }));
+    Event::PoolChanged { pool: PoolSpec { price, ..PoolSpec::local(name, true, capacity, 5_000) } }
+}
+
+fn on_demand(capacity: u32) -> Event {
+    let local = PoolSpec::local("safe", false, capacity, 5_000);
+    Event::PoolChanged { pool: PoolSpec { price: Some(price(100.0)), market: Market::OnDemand, ..local } }
+}
+
+fn price(usd_per_hour: f64) -> Price {
+    Price { usd_per_hour, on_demand_usd_per_hour: 100.0 }
 }
 
 fn attached(n: u32, fingerprint: &str, holding: Option<(u64, Option<u64>)>, odd: bool) -> Event {
@@ -143,8 +163,14 @@ impl History {
         let mut history = Self { core, now: Timestamp(1_000_000), store: BTreeMap::new(), newest: BTreeMap::new() };
         history.take(pool("first", 4));
         history.take(pool("second", 3));
-        for (name, workers, pools) in [("one", (1, 4), vec!["first", "second"]), ("two", (2, 3), vec!["first"])] {
-            let spec = Box::new(spec(name, workers, &pools));
+        history.take(on_demand(2));
+        let second = vec!["first", "second", "safe"];
+        for (name, workers, pools) in [("one", (1, 4), second), ("two", (2, 3), vec!["first"])] {
+            let mut spec = Box::new(spec(name, workers, &pools));
+            spec.policy.budget_usd = (name == "two").then_some(6.0);
+            spec.policy.priority = i32::from(name == "two");
+            spec.policy.deadline = (name == "one").then(|| "3 min".to_owned());
+            spec.policy.on_demand = OnDemandSpec::ToMeetDeadline;
             history.take(Event::JobSubmitted { job: name.into(), spec, manifest_json: String::new() });
         }
         history
@@ -200,6 +226,7 @@ impl History {
     fn calm(&mut self) {
         let mut inbox: Vec<Action> = self.take(pool("first", 9));
         inbox.extend(self.take(pool("second", 9)));
+        inbox.extend(self.take(on_demand(9)));
         // Whoever was at work is gone; the provider says so.
         for view in self.core.instances() {
             inbox.extend(self.take(Event::InstanceDown { instance: view.instance, cause: DownCause::Evicted }));
@@ -276,7 +303,8 @@ proptest! {
                 history.core = Core::load(Settings::default(), history.store.clone(), history.now).unwrap();
                 history.take(pool("first", 4));
                 history.take(pool("second", 3));
-                history.take(Event::InstancesListed { instances: Vec::new() });
+                history.take(on_demand(2));
+                history.take(listed(Vec::new()));
             }
         }
         history.calm();

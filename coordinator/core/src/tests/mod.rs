@@ -2,19 +2,23 @@
 //! the invariants are checked after each event.
 
 mod balance;
+mod buying;
 mod capacity;
 mod changes;
 mod corruption;
+mod costs;
+mod deadlines;
 mod deaths;
 mod ends;
 mod histories;
 mod numerics;
+mod queues;
 mod restarts;
 mod starts;
 
 use crate::{
-    Action, Core, DownCause, Event, Generation, Holding, InstanceId, JobId, JobView, PoolName, PoolSpec, Progress,
-    Rejection, Settings, Timestamp, ToWorker, WorkerId,
+    Action, Core, DownCause, Event, Generation, Holding, InstanceId, JobId, JobView, LaunchError, LaunchErrorKind,
+    PoolSpec, Progress, ProviderName, Rejection, Scope, Settings, Timestamp, ToWorker, WorkerId,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -128,7 +132,7 @@ impl Story {
     }
 
     fn pool(&mut self, name: &str, capacity: u32) -> &mut Self {
-        let pool = PoolSpec { name: PoolName::from(name), spot: true, capacity, notice_ms: 5_000 };
+        let pool = PoolSpec::local(name, true, capacity, 5_000);
         self.tell(Event::PoolChanged { pool })
     }
 
@@ -226,7 +230,7 @@ impl Story {
         self.reload();
         self.pool("local", 8);
         let instances = alive.iter().map(|n| (instance(*n), Some(100 + n))).collect();
-        self.tell(Event::InstancesListed { instances })
+        self.tell(listed(instances))
     }
 
     fn reload(&mut self) {
@@ -260,6 +264,14 @@ impl Story {
 
 fn worker(n: u32) -> WorkerId {
     WorkerId(format!("w{n}"))
+}
+
+fn listed(instances: Vec<(InstanceId, Option<u32>)>) -> Event {
+    Event::InstancesListed { provider: ProviderName::from("local"), instances }
+}
+
+fn launch_error(kind: LaunchErrorKind) -> LaunchError {
+    LaunchError { kind, scope: Scope::Zone, message: "no".to_owned() }
 }
 
 fn instance(n: u32) -> InstanceId {

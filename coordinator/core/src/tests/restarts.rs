@@ -1,6 +1,6 @@
 //! The coordinator dies and starts again, in every state.
 
-use super::{Story, instance, worker};
+use super::{Story, instance, listed, worker};
 use crate::{Core, DownCause, Event, Generation, Rejection, Settings, Timestamp};
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ fn nothing_is_bought_before_what_runs_is_known() {
     story.submit("job", (1, 1), &["local"]);
     story.reload();
     story.pool("local", 8).expect([]);
-    story.tell(Event::InstancesListed { instances: Vec::new() }).expect(["launch w1 local"]);
+    story.tell(listed(Vec::new())).expect(["launch w1 local"]);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn the_list_and_the_pools_may_come_in_either_order() {
     let mut story = Story::new();
     story.pool("local", 8).submit("job", (1, 1), &["local"]).attach(1).resumed(1, 1, 10);
     story.reload();
-    story.tell(Event::InstancesListed { instances: Vec::new() }).wait(6_000, &[]).expect(["kill i1"]);
+    story.tell(listed(Vec::new())).wait(6_000, &[]).expect(["kill i1"]);
     assert_eq!(
         story.last_decision("job"),
         "form a new group from the newest whole checkpoint: nobody who holds the \
@@ -228,7 +228,7 @@ fn the_oldest_decisions_are_dropped_beyond_the_bound() {
 #[test]
 fn an_instance_that_comes_up_unasked_is_killed() {
     let mut story = Story::running(1);
-    story.refused(Event::InstanceUp { instance: instance(5), pid: None });
+    story.refused(Event::InstanceUp { instance: instance(5), pid: None, machine: None });
     story.expect(["kill i5"]);
     assert_eq!(story.refused(Event::WorkerDetached { worker: worker(5) }), Rejection::UnknownWorker(worker(5)));
 }
@@ -240,7 +240,7 @@ fn a_crash_loop_ends_also_when_the_clock_was_set_back_meanwhile() {
     for n in [1, 2] {
         story.down(n, DownCause::Exited(1)).after(10);
     }
-    story.tell(Event::InstanceUp { instance: instance(3), pid: None });
+    story.tell(Event::InstanceUp { instance: instance(3), pid: None, machine: None });
     story.now = Timestamp(story.now.0 - 3_600_000);
     story.restart(&[]).wait(10_000, &[]).down(3, DownCause::Vanished);
     for n in 4..=6 {

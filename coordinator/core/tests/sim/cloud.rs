@@ -3,8 +3,11 @@
 use crate::trace::Row;
 use crate::worker::SimWorker;
 use crate::world::{Happening, World};
-use coordinator_core::{DownCause, Event, InstanceId, JobId, LaunchError, PoolName, PoolSpec, Timestamp, WorkerId};
-use std::collections::BTreeMap;
+use coordinator_core::{
+    DownCause, Event, InstanceId, JobId, LaunchError, LaunchErrorKind, PoolName, PoolSpec, ProviderName, Scope,
+    Timestamp, WorkerId,
+};
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
 pub(crate) struct Cloud {
@@ -14,6 +17,19 @@ pub(crate) struct Cloud {
     /// Nodes of the replayed fleet, and the instance on each.
     nodes: BTreeMap<String, Option<InstanceId>>,
     next_pid: u32,
+    pub(crate) outages: Vec<Outage>,
+    /// They have ended, and the scheduler will be told.
+    ending: BTreeSet<InstanceId>,
+}
+
+/// Launches from some pools fail for a while, all alike.
+#[derive(Clone, Debug)]
+pub(crate) struct Outage {
+    /// What their names begin with.
+    pub(crate) pools: &'static str,
+    pub(crate) until: i64,
+    pub(crate) kind: LaunchErrorKind,
+    pub(crate) scope: Scope,
 }
 
 #[derive(Debug)]
@@ -26,6 +42,27 @@ pub(crate) struct Process {
     pub(crate) cause: Option<DownCause>,
 }
 
+impl Cloud {
+    /// Whether or not a scheduler was there to hear it.
+    pub(crate) fn told_down(&mut self, instance: &InstanceId) {
+        self.ending.remove(instance);
+    }
+
+    /// What each provider runs.
+    pub(crate) fn listed(&self) -> BTreeMap<ProviderName, Vec<(InstanceId, Option<u32>)>> {
+        let mut listed: BTreeMap<ProviderName, Vec<_>> = BTreeMap::new();
+        for pool in self.pools.values() {
+            listed.entry(pool.place.provider.clone()).or_default();
+        }
+        for (id, process) in &self.running {
+            if let Some(pool) = self.pools.get(&process.pool) {
+                listed.entry(pool.place.provider.clone()).or_default().push((id.clone(), process.pid));
+            }
+        }
+        listed
+    }
+}
+
 impl World {
     /// Twice with one id starts one only.
     pub(crate) fn launch(&mut self, instance: InstanceId, worker: WorkerId, pool: PoolName, job: JobId) {
@@ -35,8 +72,18 @@ impl World {
         let capacity = self.cloud.pools.get(&pool).map_or(0, |pool| pool.capacity);
         let used = self.cloud.running.values().filter(|process| process.pool == pool).count();
         let delay_ms = self.random.range(5, 200);
+        let outage = self.cloud.outages.iter().find(|one| self.now < one.until && pool.0.starts_with(one.pools));
+        if let Some(Outage { kind, scope, .. }) = outage {
+            let error = LaunchError { kind: *kind, scope: *scope, message: "an outage".to_owned() };
+            return self.after(delay_ms, Happening::FromCloud(Event::LaunchFailed { instance, error }));
+        }
         if used >= capacity as usize || self.faults.launch_fails(self.now, &mut self.random) {
-            let event = Event::LaunchFailed { instance, error: LaunchError::NoCapacity };
+            let error = LaunchError {
+                kind: LaunchErrorKind::NoCapacity,
+                scope: Scope::Zone,
+                message: "no capacity".to_owned(),
+            };
+            let event = Event::LaunchFailed { instance, error };
             return self.after(delay_ms, Happening::FromCloud(event));
         }
         if let Some(node) = self.cloud.nodes.values_mut().find(|node| node.is_none()) {
@@ -56,7 +103,7 @@ impl World {
         entry.slowness = self.slowness.get(&worker).copied().unwrap_or(1.0);
         self.workers.insert(worker.clone(), entry);
         let report_ms = self.random.range(1, 400);
-        let up = Event::InstanceUp { instance: instance.clone(), pid: Some(pid) };
+        let up = Event::InstanceUp { instance: instance.clone(), pid: Some(pid), machine: None };
         self.after(report_ms, Happening::FromCloud(up));
         if self.faults.start_fails(self.now, &mut self.random) {
             let ms = self.random.range(50, 2_000);
@@ -70,6 +117,7 @@ impl World {
     /// The process is gone; peers and the provider notice, each in its own time.
     pub(crate) fn ended(&mut self, instance: &InstanceId, cause: DownCause) {
         let Some(process) = self.cloud.running.remove(instance) else { return };
+        self.cloud.ending.insert(instance.clone());
         for node in self.cloud.nodes.values_mut().filter(|node| node.as_ref() == Some(instance)) {
             *node = None;
         }
@@ -98,6 +146,9 @@ impl World {
 
     pub(crate) fn terminate(&mut self, instance: &InstanceId, grace_ms: u64) {
         let Some(process) = self.cloud.running.get_mut(instance) else {
+            if self.cloud.ending.contains(instance) {
+                return;
+            }
             // Unknown ones are fine: the scheduler is told that it is gone.
             let down = Event::InstanceDown { instance: instance.clone(), cause: DownCause::Terminated };
             return self.after(1, Happening::FromCloud(down));
@@ -114,6 +165,19 @@ impl World {
         let back_ms = notice_ms + self.random.range(500, 20_000);
         self.after(back_ms, Happening::Capacity { pool: pool.0, more: 1 });
         self.give_notice(instance, &worker, notice_ms);
+    }
+
+    /// The zone takes all that it gave, at once, and has nothing until `back_ms` from now.
+    pub(crate) fn reclaim(&mut self, pool: &str, back_ms: u64) {
+        let name = PoolName::from(pool);
+        let here = self.cloud.running.iter().filter(|(_, process)| process.pool == name);
+        let taken: Vec<InstanceId> = here.map(|(instance, _)| instance.clone()).collect();
+        let capacity = self.cloud.pools.get(&name).map_or(0, |pool| pool.capacity);
+        self.capacity(pool, -i64::from(capacity));
+        self.after(back_ms, Happening::Capacity { pool: pool.to_owned(), more: i64::from(capacity) });
+        for instance in taken {
+            self.after(0, Happening::Deadline { instance, evicted: true });
+        }
     }
 
     fn give_notice(&mut self, instance: &InstanceId, worker: &WorkerId, notice_ms: u64) {

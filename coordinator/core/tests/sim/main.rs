@@ -4,6 +4,7 @@
 
 mod cloud;
 mod faults;
+mod markets;
 mod mesh;
 mod random;
 mod replicas;

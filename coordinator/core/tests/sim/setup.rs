@@ -1,6 +1,6 @@
 //! Jobs and pools of the simulation, and what to expect at its end.
 
-use coordinator_core::{JobId, JobView, PoolName, PoolSpec};
+use coordinator_core::{JobId, JobView, PoolSpec};
 use std::collections::BTreeSet;
 use trainctl_jobs::{
     CheckpointSpec, ComputeSpec, DataSpec, JobSpec, LossSpec, ModelSpec, NonFiniteSpec, NumericsSpec, OptimizerSpec,
@@ -10,7 +10,7 @@ use trainctl_jobs::{
 pub(crate) const LOGICAL_SHARDS: u32 = 16;
 
 pub(crate) fn pool(name: &str, capacity: u32) -> PoolSpec {
-    PoolSpec { name: PoolName::from(name), spot: true, capacity, notice_ms: 5_000 }
+    PoolSpec::local(name, true, capacity, 5_000)
 }
 
 pub(crate) fn job(name: &str, steps: u64, (min, max): (u32, u32), pools: &[&str]) -> JobSpec {
@@ -36,6 +36,7 @@ pub(crate) fn job(name: &str, steps: u64, (min, max): (u32, u32), pools: &[&str]
             compute: ComputeSpec::default(),
             numerics: NumericsSpec::Exact,
             on_nonfinite: NonFiniteSpec::default(),
+            freeze: Vec::new(),
             eval_every: None,
         },
         resources: ResourcesSpec {

@@ -1,6 +1,6 @@
 //! Virtual time, the coordinator with its store, and everything that goes between it, the cloud and the workers.
 
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, Outage};
 use crate::faults::{Fault, Faults};
 use crate::mesh::Meshes;
 use crate::random::Random;
@@ -8,8 +8,8 @@ use crate::setup::Ended;
 use crate::trace::Row;
 use crate::worker::SimWorker;
 use coordinator_core::{
-    Action, Core, Event, Generation, InstanceId, JobId, JobView, Member, PoolSpec, Settings, Timestamp, ToWorker,
-    WorkerId,
+    Action, Core, Event, Generation, InstanceId, JobId, JobView, LaunchErrorKind, Member, PoolSpec, Scope, Settings,
+    Timestamp, ToWorker, WorkerId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use trainctl_jobs::JobSpec;
@@ -79,6 +79,16 @@ pub(crate) enum Happening {
         row: Row,
         pool: String,
         max: u32,
+    },
+    /// A zone takes all that it gave and has nothing for so long.
+    Reclaim {
+        pool: &'static str,
+        back_ms: u64,
+    },
+    /// From these pools nothing can be had: their providers do not answer.
+    Outage {
+        pools: &'static str,
+        minutes: u64,
     },
     Tick,
     Fault(Fault),
@@ -278,7 +288,9 @@ impl World {
             }
             match effect.clone() {
                 Action::Persist(record) => panic!("{} comes after an effect", record.key),
-                Action::Launch { instance, worker, pool, job } => self.launch(instance, worker, pool, job),
+                Action::Launch { instance, worker, pool, job, generation: _ } => {
+                    self.launch(instance, worker, pool, job)
+                }
                 Action::Terminate { instance, grace_ms } => self.terminate(&instance, grace_ms),
                 Action::Evict { instance, notice_ms } => self.evict(&instance, notice_ms),
                 Action::Send { worker, message } => self.send(worker, message),
@@ -326,8 +338,9 @@ impl World {
         for pool in pools {
             self.tell(Event::PoolChanged { pool });
         }
-        let instances = self.cloud.running.iter().map(|(id, process)| (id.clone(), process.pid)).collect();
-        self.tell(Event::InstancesListed { instances });
+        for (provider, instances) in self.cloud.listed() {
+            self.tell(Event::InstancesListed { provider, instances });
+        }
         // A submission that was lost with the coordinator is made again by its user.
         for (job, spec) in self.jobs.clone() {
             if self.core.as_ref().is_some_and(|core| core.job(&job).is_none()) {
@@ -365,7 +378,12 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::FromCloud(event) => self.tell(event),
+            Happening::FromCloud(event) => {
+                if let Event::InstanceDown { instance, .. } = &event {
+                    self.cloud.told_down(instance);
+                }
+                self.tell(event);
+            }
             Happening::FromWorker { worker, stream, event } => {
                 let open = self.workers.get(&worker).is_none_or(|worker| worker.stream == Some(stream));
                 if open {
@@ -387,6 +405,13 @@ impl World {
             Happening::Started { instance } => self.started(&instance),
             Happening::Deadline { instance, evicted } => self.deadline(&instance, evicted),
             Happening::Capacity { pool, more } => self.capacity(&pool, more),
+            Happening::Outage { pools, minutes } => self.cloud.outages.push(Outage {
+                pools,
+                until: self.now + (minutes * 60_000) as i64,
+                kind: LaunchErrorKind::Transient,
+                scope: Scope::Provider,
+            }),
+            Happening::Reclaim { pool, back_ms } => self.reclaim(pool, back_ms),
             Happening::Node { row, pool, max } => self.node(&row, &pool, max),
             Happening::Tick => {
                 let due = self.core.as_ref().is_some_and(|core| self.wants_tick(core));

@@ -5,8 +5,9 @@
 //! the oldest hold the most progress, and a trace names the node itself.
 
 use crate::pools::PoolConfig;
+use crate::provider::NAME;
 use crate::trace::NodeChange;
-use coordinator_core::{InstanceId, PoolSpec};
+use coordinator_core::{InstanceId, Place, PoolSpec, ProviderName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One pool's accounts.
@@ -79,11 +80,16 @@ impl Pool {
 
     /// As the scheduler sees it: what the pool would hold now, instances in use included.
     pub(crate) fn spec(&self) -> PoolSpec {
+        let PoolConfig { name, market, price, region, zone, notice, .. } = &self.config;
         PoolSpec {
-            name: self.config.name.clone(),
-            spot: self.config.spot,
+            name: name.clone(),
+            of: name.clone(),
+            place: Place { provider: ProviderName::from(NAME), region: region.clone(), zone: zone.clone() },
+            market: *market,
+            price: *price,
             capacity: self.room().saturating_sub(self.withheld).max(self.in_use()),
-            notice_ms: u64::try_from(self.config.notice.as_millis()).unwrap_or(u64::MAX),
+            capacity_told: true,
+            notice_ms: u64::try_from(notice.as_millis()).unwrap_or(u64::MAX),
         }
     }
 

@@ -10,7 +10,7 @@ mod provider;
 mod replay;
 mod trace;
 
-pub use pools::{PoolConfig, PoolsErrors, PoolsProblem, TraceConfig, default_pools, load_pools, parse_pools};
+pub use pools::{PoolConfig, TraceConfig, default_pools, parse};
 pub use process::DEFAULT_PROGRAM;
-pub use provider::{LaunchRequest, LocalConfig, LocalProvider, PoolView, StartError, UnknownPool};
+pub use provider::{LocalConfig, LocalProvider, NAME, StartError};
 pub use trace::{NodeChange, Trace, TraceError, TraceStep};

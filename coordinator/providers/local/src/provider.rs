@@ -13,12 +13,14 @@ use crate::capacity::Pool;
 use crate::pools::PoolConfig;
 use crate::procfs;
 use crate::replay;
-use coordinator_core::{DownCause, Event, InstanceId, JobId, PoolName, PoolSpec, WorkerId};
+use async_trait::async_trait;
+use coordinator_core::{DownCause, Event, InstanceId, PoolName, ProviderName};
+use coordinator_provider::{LaunchRequest, PoolView, Provider, UnknownPool, WorkerToken};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -34,48 +36,20 @@ pub struct LocalConfig {
     /// `<logs>/<job>/<worker>.log` is appended to.
     pub logs: PathBuf,
     /// Makes the token of an instance's worker.
-    pub token: Box<dyn Fn(&InstanceId) -> String + Send + Sync>,
+    pub token: WorkerToken,
     /// The pools.
     pub pools: Vec<PoolConfig>,
     /// For how long a pool has been going already, before this coordinator: its trace goes on from there.
     pub running_for: BTreeMap<PoolName, Duration>,
+    /// Where it tells what happens.
+    pub events: mpsc::UnboundedSender<Event>,
 }
 
-/// One instance to start.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LaunchRequest {
-    /// Tags the process; starting it twice starts one.
-    pub instance: InstanceId,
-    /// The worker on it.
-    pub worker: WorkerId,
-    /// From where.
-    pub pool: PoolName,
-    /// Its logs go there.
-    pub job: JobId,
-}
+/// What the scheduler calls it.
+pub const NAME: &str = "local";
 
-/// A pool as it is now.
-#[derive(Clone, PartialEq, Debug)]
-pub struct PoolView {
-    /// As the scheduler sees it.
-    pub spec: PoolSpec,
-    /// Instances that are not leaving.
-    pub in_use: u32,
-    /// Instances that it took since the coordinator started.
-    pub evictions: u32,
-    /// What makes its capacity move, in words; may be empty.
-    pub note: String,
-}
-
-/// There is no pool of this name.
-#[derive(Debug, thiserror::Error)]
-#[error("pool: expected one of {known}, found {found:?}")]
-pub struct UnknownPool {
-    /// What was asked for.
-    pub found: String,
-    /// All names.
-    pub known: String,
-}
+/// Between two looks at what really runs.
+const LIST_EVERY: Duration = Duration::from_secs(30);
 
 /// The provider can't start.
 #[derive(Debug, thiserror::Error)]
@@ -100,16 +74,16 @@ pub enum StartError {
 pub struct LocalProvider {
     inner: Arc<Inner>,
     replays: Mutex<Vec<JoinHandle<()>>>,
+    listing: JoinHandle<()>,
 }
 
 impl LocalProvider {
-    /// Adopts what already runs under the cluster's tag and starts the pools. The first events, which are there when
-    /// this returns, are `InstancesListed` and a `PoolChanged` for each pool. Needs a tokio runtime.
+    /// Adopts what already runs under the cluster's tag and starts the pools. The first events, which are told when this
+    /// returns, are `InstancesListed` and a `PoolChanged` for each pool. Needs a tokio runtime.
     ///
     /// # Errors
     /// The running processes can't be listed or watched: to go on would be to forget them.
-    pub fn start(config: LocalConfig) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
-        let (events, receiver) = mpsc::unbounded_channel();
+    pub fn start(config: LocalConfig) -> Result<Self, StartError> {
         let mut pools: BTreeMap<PoolName, Pool> =
             config.pools.iter().map(|pool| (pool.name.clone(), Pool::new(pool.clone()))).collect();
         let mut replays = Vec::new();
@@ -124,25 +98,42 @@ impl LocalProvider {
             replays.push(replay);
         }
         let found = procfs::find(&config.cluster).map_err(StartError::List)?;
-        let inner = Arc::new(Inner::new(config, pools, events));
+        let inner = Arc::new(Inner::new(config, pools));
         inner.adopt_all(found)?;
         let replays = replays.into_iter().map(|replay| tokio::spawn(replay.run(Arc::downgrade(&inner)))).collect();
-        Ok((Self { inner, replays: Mutex::new(replays) }, receiver))
+        let listing = tokio::spawn(list_again(Arc::downgrade(&inner)));
+        Ok(Self { inner, replays: Mutex::new(replays), listing })
+    }
+}
+
+async fn list_again(provider: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(LIST_EVERY).await;
+        let Some(inner) = provider.upgrade() else { return };
+        let listed = procfs::find(&inner.config.cluster).map_err(StartError::List);
+        if let Err(error) = listed.and_then(|found| inner.adopt_all(found)) {
+            tracing::warn!(%error, "can't look again at what runs");
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for LocalProvider {
+    fn name(&self) -> ProviderName {
+        ProviderName::from(NAME)
     }
 
-    /// Starts a worker, unless the instance runs already. Told: `InstanceUp` or `LaunchFailed`.
-    pub fn launch(&self, request: &LaunchRequest) {
+    fn launch(&self, request: &LaunchRequest) {
         let mut state = self.inner.lock();
         let event = match self.inner.launch(&mut state, request) {
-            Ok(pid) => Event::InstanceUp { instance: request.instance.clone(), pid: Some(pid) },
+            Ok(pid) => Event::InstanceUp { instance: request.instance.clone(), pid: Some(pid), machine: None },
             Err(error) => Event::LaunchFailed { instance: request.instance.clone(), error },
         };
         state.tell(event);
     }
 
-    /// Lets the instance end by itself for so long, then kills it; 0 kills at once. One that is not there, because it
-    /// ended while no coordinator ran, is told as vanished.
-    pub fn terminate(&self, instance: &InstanceId, grace: Duration) {
+    /// One that is not there, because it ended while no coordinator ran, is told as vanished.
+    fn terminate(&self, instance: &InstanceId, grace: Duration) {
         let mut state = self.inner.lock();
         match state.instances.get_mut(instance) {
             Some(running) => running.end(DownCause::Terminated, grace),
@@ -152,9 +143,9 @@ impl LocalProvider {
         }
     }
 
-    /// A drill: takes the instance and its room, which comes back some time after the instance has gone. With a notice
-    /// the worker gets SIGTERM now and `EvictionNotice` is told; at its end, or without one at once, it is killed.
-    pub fn evict(&self, instance: &InstanceId, notice: Duration) {
+    /// The instance's room comes back some time after the instance has gone. With a notice the worker gets SIGTERM now and
+    /// `EvictionNotice` is told; at its end, or without one at once, it is killed.
+    fn evict(&self, instance: &InstanceId, notice: Duration) {
         let mut state = self.inner.lock();
         let Some(running) = state.instances.get(instance) else { return };
         match running.pool.clone() {
@@ -169,17 +160,16 @@ impl LocalProvider {
         }
     }
 
-    /// Sets how many instances a pool holds, until the coordinator starts anew. When it shrinks below what is in use,
-    /// the youngest instances are evicted with the pool's notice.
-    ///
-    /// # Errors
-    /// There is no such pool.
-    pub fn set_capacity(&self, name: &PoolName, capacity: u32) -> Result<PoolView, UnknownPool> {
+    fn pools(&self) -> Vec<PoolView> {
+        self.inner.lock().pools.values().map(view).collect()
+    }
+
+    /// When the pool shrinks below what is in use, the youngest instances are evicted with its notice.
+    fn set_capacity(&self, name: &PoolName, capacity: u32) -> Result<PoolView, UnknownPool> {
         let mut state = self.inner.lock();
         let state = &mut *state;
         let Some(pool) = state.pools.get_mut(name) else {
-            let known = state.pools.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(UnknownPool { found: name.to_string(), known });
+            return Err(UnknownPool::new(name, state.pools.keys()));
         };
         let victims = pool.resize(capacity);
         let notice = pool.config().notice;
@@ -189,28 +179,19 @@ impl LocalProvider {
         Ok(view)
     }
 
-    /// All pools, by name.
-    #[must_use]
-    pub fn pools(&self) -> Vec<PoolView> {
-        self.inner.lock().pools.values().map(view).collect()
+    fn running(&self) -> usize {
+        self.inner.lock().instances.len()
     }
 
-    /// How many processes there are.
-    #[must_use]
-    pub fn running(&self) -> usize {
-        *self.inner.count.borrow()
-    }
-
-    /// Stops the traces: from now on nothing is taken but by request.
-    pub fn pause(&self) {
+    /// Stops the traces.
+    fn pause(&self) {
         for replay in self.replays.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             replay.abort();
         }
     }
 
-    /// Ends every process, SIGTERM first and SIGKILL after the grace, and returns when none is left. Nothing can be
-    /// launched any more.
-    pub async fn stop(&self, grace: Duration) {
+    /// SIGTERM first, SIGKILL after the grace.
+    async fn stop(&self, grace: Duration) {
         self.pause();
         {
             let mut state = self.inner.lock();
@@ -229,6 +210,7 @@ impl LocalProvider {
 impl Drop for LocalProvider {
     fn drop(&mut self) {
         self.pause();
+        self.listing.abort();
     }
 }
 

@@ -1,11 +1,15 @@
 //! The provider with real processes: small shell scripts stand for workers.
 
-use coordinator_core::{DownCause, Event, InstanceId, JobId, LaunchError, PoolName, WorkerId};
-use coordinator_local::{LaunchRequest, LocalConfig, LocalProvider, PoolConfig, Trace, TraceConfig};
+use coordinator_core::{
+    DownCause, Event, Generation, InstanceId, JobId, LaunchError, LaunchErrorKind, Market, PoolName, WorkerId,
+};
+use coordinator_local::{LocalConfig, LocalProvider, PoolConfig, Trace, TraceConfig};
+use coordinator_provider::{LaunchRequest, Provider};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 const SOON: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(600);
@@ -25,7 +29,10 @@ fn script(name: &str) -> PathBuf {
 fn pool(capacity: u32, notice: Duration) -> PoolConfig {
     PoolConfig {
         name: PoolName::from("spot"),
-        spot: true,
+        market: Market::Spot,
+        price: None,
+        region: None,
+        zone: None,
         capacity,
         notice,
         capacity_returns_after: Duration::from_millis(20),
@@ -33,15 +40,22 @@ fn pool(capacity: u32, notice: Duration) -> PoolConfig {
     }
 }
 
-fn config(folder: &Path, cluster: &str, program: &Path, pool: PoolConfig) -> LocalConfig {
+fn config(
+    folder: &Path,
+    cluster: &str,
+    program: &Path,
+    pool: PoolConfig,
+    events: UnboundedSender<Event>,
+) -> LocalConfig {
     LocalConfig {
         cluster: cluster.to_owned(),
         program: program.to_owned(),
         coordinator_file: folder.join("coordinator.json"),
         logs: folder.join("logs"),
-        token: Box::new(|instance| format!("worker:{instance}:mac")),
+        token: Arc::new(|instance| format!("worker:{instance}:mac")),
         pools: vec![pool],
         running_for: BTreeMap::new(),
+        events,
     }
 }
 
@@ -53,8 +67,9 @@ impl Bench {
     }
 
     fn over(folder: tempfile::TempDir, cluster: String, program: &Path, pool: PoolConfig) -> Self {
-        let config = config(folder.path(), &cluster, program, pool);
-        let (provider, events) = LocalProvider::start(config).expect("start the provider");
+        let (sender, events) = unbounded_channel();
+        let config = config(folder.path(), &cluster, program, pool, sender);
+        let provider = LocalProvider::start(config).expect("start the provider");
         Self { folder, cluster, provider, events }
     }
 
@@ -65,6 +80,7 @@ impl Bench {
             worker: WorkerId(format!("w{number}")),
             pool: PoolName::from("spot"),
             job: JobId::from("job"),
+            generation: Generation(0),
         });
         instance
     }
@@ -310,7 +326,7 @@ async fn shrinking_a_pool_evicts_the_youngest() {
         bench.ready(number).await;
     }
     bench.launch(4);
-    assert_eq!(bench.launch_failure().await, LaunchError::NoCapacity);
+    assert_eq!(bench.launch_failure().await.kind, LaunchErrorKind::NoCapacity);
     let view = bench.provider.set_capacity(&PoolName::from("spot"), 1).expect("the pool is there");
     assert_eq!((view.spec.capacity, view.in_use, view.evictions), (1, 1, 2));
     let mut gone = [bench.down().await, bench.down().await];
@@ -326,7 +342,10 @@ async fn a_missing_program_is_rejected_with_a_hint_and_frees_its_room() {
     let mut bench = Bench::over(folder, "none".to_owned(), Path::new("/nowhere/worker"), pool(1, LONG));
     for number in 1..=2 {
         bench.launch(number);
-        let LaunchError::Rejected(reason) = bench.launch_failure().await else { panic!("expected a rejection") };
+        let LaunchError { kind: LaunchErrorKind::Configuration, message: reason, .. } = bench.launch_failure().await
+        else {
+            panic!("expected a rejection")
+        };
         assert!(reason.starts_with("worker program /nowhere/worker: expected an executable file, found none"));
         assert!(reason.contains("hint: "), "{reason}");
     }
@@ -340,7 +359,7 @@ async fn an_orphan_is_adopted_and_its_end_noticed() {
     let mut bench = Bench::over(folder, cluster, &script("drains.sh"), pool(2, LONG));
     let mut listed = bench
         .next(|event| match event {
-            Event::InstancesListed { instances } => Some(instances.clone()),
+            Event::InstancesListed { instances, .. } => Some(instances.clone()),
             _ => None,
         })
         .await;
@@ -404,7 +423,7 @@ async fn stopping_leaves_no_process_behind() {
         gone(pid).await;
     }
     bench.launch(4);
-    assert_eq!(bench.launch_failure().await, LaunchError::NoCapacity);
+    assert_eq!(bench.launch_failure().await.kind, LaunchErrorKind::NoCapacity);
 }
 
 #[tokio::test]

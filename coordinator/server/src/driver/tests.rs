@@ -1,10 +1,13 @@
 //! The driver over a store in memory: records come before effects, and without records there are no effects.
 
 use super::*;
+use crate::auth::Keys;
+use crate::pools::Pools;
+use crate::providers::Site;
 use crate::refusal::Refusal;
 use crate::store::MemoryStore;
-use coordinator_core::{Generation, InstanceId, PoolName, Progress, Settings};
-use coordinator_local::LocalConfig;
+use coordinator_core::{Generation, InstanceId, PoolName, Progress, ProviderName, Settings, Timestamp};
+use coordinator_provider::{PoolView, Provider};
 use std::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use trainctl_proto::v1::CoordinatorMessage;
@@ -13,7 +16,7 @@ use trainctl_proto::v1::CoordinatorMessage;
 struct Watching {
     inner: MemoryStore,
     seen: Mutex<Vec<(Vec<String>, usize)>>,
-    provider: Mutex<Option<Arc<LocalProvider>>>,
+    provider: Mutex<Option<Arc<Providers>>>,
     refuse_after: usize,
     /// The next commit takes so long.
     stall: Mutex<Duration>,
@@ -43,48 +46,58 @@ impl Store for Watching {
 struct Bench {
     folder: tempfile::TempDir,
     store: Arc<Watching>,
-    provider: Arc<LocalProvider>,
+    providers: Arc<Providers>,
     handle: DriverHandle,
     task: tokio::task::JoinHandle<Result<(), DriverError>>,
 }
 
 fn bench(refuse_after: usize) -> Bench {
+    bench_with(refuse_after, Core::new(Settings::default()), |providers| providers)
+}
+
+fn bench_with(refuse_after: usize, core: Core, more: impl FnOnce(Providers) -> Providers) -> Bench {
     let folder = tempfile::tempdir().expect("temp folder");
-    let (provider, provider_events) = LocalProvider::start(LocalConfig {
+    let site = Site {
         cluster: folder.path().display().to_string(),
-        program: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/workers/stands.sh"),
+        address: String::new(),
+        worker_program: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/workers/stands.sh"),
         coordinator_file: folder.path().join("coordinator.json"),
         logs: folder.path().join("logs"),
-        token: Box::new(|_| "token".to_owned()),
-        pools: coordinator_local::default_pools(),
+        keys: Keys::new("secret"),
         running_for: BTreeMap::new(),
-    })
-    .expect("start the provider");
-    let provider = Arc::new(provider);
+        awaited: false,
+    };
+    let (providers, provider_events) = Providers::start(Pools::without_file(), site).expect("start the providers");
+    let providers = Arc::new(more(providers));
     let store = Arc::new(Watching {
         inner: MemoryStore::default(),
         seen: Mutex::default(),
-        provider: Mutex::new(Some(Arc::clone(&provider))),
+        provider: Mutex::new(Some(Arc::clone(&providers))),
         refuse_after,
         stall: Mutex::default(),
     });
     let (driver, handle) = Driver::new(Parts {
-        core: Core::new(Settings::default()),
+        core,
         store: store.clone(),
-        provider: Arc::clone(&provider),
+        providers: Arc::clone(&providers),
         provider_events,
         job_keys: BTreeMap::new(),
         clock: Clock::start(),
         logs: folder.path().join("logs"),
         orphan_s: 60,
+        unowned_grace: Duration::ZERO,
     });
-    Bench { folder, store, provider, handle, task: tokio::spawn(driver.run()) }
+    Bench { folder, store, providers, handle, task: tokio::spawn(driver.run()) }
 }
 
 fn submission() -> (JobId, Event) {
+    submission_from("")
+}
+
+fn submission_from(resources: &str) -> (JobId, Event) {
     let text = format!(
         "name = 'digits'\n[data]\nmanifest = '/m.json'\ndigest = 'blake3:{}'\n[model]\nkind = 'mlp'\nhidden = [4]\n\
-         [train]\nsteps = 9\nglobal_batch = 8\nlogical_shards = 8\n[resources]\nworkers = {{ min = 1, max = 2 }}\n",
+         [train]\nsteps = 9\nglobal_batch = 8\nlogical_shards = 8\n[resources]\nworkers = {{ min = 1, max = 2 }}\n{resources}\n",
         "0".repeat(64)
     );
     let spec = trainctl_jobs::parse(&text, "job.toml").expect("a good job");
@@ -97,7 +110,7 @@ async fn all_records_of_an_event_are_committed_in_one_batch_before_anything_is_d
     let bench = bench(usize::MAX);
     let (job, event) = submission();
     bench.handle.submit(job.clone(), event).await.expect("submit");
-    assert_eq!(bench.provider.running(), 2);
+    assert_eq!(bench.providers.running(), 2);
     let seen = bench.store.seen.lock().expect("lock").clone();
     let with_spec: Vec<_> = seen.iter().filter(|(keys, _)| keys.contains(&"spec/digits".to_owned())).collect();
     let [(keys, running)] = with_spec[..] else { panic!("expected one batch with the spec: {seen:?}") };
@@ -123,18 +136,67 @@ async fn what_can_not_be_written_down_is_not_done_and_ends_the_driver() {
     let (job, event) = submission();
     let refused = bench.handle.submit(job, event).await.expect_err("no store");
     assert!(matches!(refused, Refusal::Stopping));
-    assert_eq!(bench.provider.running(), 0);
+    assert_eq!(bench.providers.running(), 0);
     let ended = bench.task.await.expect("no panic");
     assert!(matches!(ended, Err(DriverError::Store(StoreError::Write { .. }))), "{ended:?}");
     let late = bench.handle.request(Event::CancelRequested { job: JobId::from("digits") }).await;
     assert!(matches!(late, Err(Refusal::Stopping)));
 }
 
+/// A provider whose API does not answer: it never says what it runs.
+struct Silent(Mutex<Vec<InstanceId>>);
+
+#[async_trait::async_trait]
+impl Provider for Silent {
+    fn name(&self) -> ProviderName {
+        ProviderName::from("cloud")
+    }
+
+    fn launch(&self, request: &LaunchRequest) {
+        self.0.lock().expect("lock").push(request.instance.clone());
+    }
+
+    fn terminate(&self, _instance: &InstanceId, _grace: Duration) {}
+
+    fn evict(&self, _instance: &InstanceId, _notice: Duration) {}
+
+    fn pools(&self) -> Vec<PoolView> {
+        Vec::new()
+    }
+
+    fn set_capacity(&self, pool: &PoolName, _capacity: u32) -> Result<PoolView, UnknownPool> {
+        Err(UnknownPool::new(pool, []))
+    }
+
+    fn running(&self) -> usize {
+        0
+    }
+
+    fn pause(&self) {}
+
+    async fn stop(&self, _grace: Duration) {}
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_answer_holds_up_nobody() {
+    let silent = Arc::new(Silent(Mutex::default()));
+    // An earlier start left records, so nothing is bought before it is known what runs.
+    let core = Core::load(Settings::default(), [], Timestamp(0)).expect("no records");
+    let bench = bench_with(usize::MAX, core, |providers| providers.and(silent.clone(), &["cloud"]));
+    let (job, event) = submission_from("pools = ['cloud', 'local']");
+    bench.handle.submit(job, event).await.expect("submit");
+    let instances = |core: &Core| core.instances().into_iter().map(|view| view.pool.0).collect::<Vec<_>>();
+    assert_eq!(bench.handle.read(instances).await.expect("an answer"), ["local", "local"]);
+    assert_eq!(bench.providers.running(), 2);
+    assert_eq!(*silent.0.lock().expect("lock"), []);
+    bench.end().await;
+}
+
 #[tokio::test]
 async fn a_pool_that_changes_is_known_before_the_next_question() {
     let bench = bench(usize::MAX);
     let spot = PoolName::from("local-spot");
-    bench.provider.set_capacity(&spot, 3).expect("the pool is there");
+    bench.providers.set_capacity(&spot, 3).expect("the pool is there");
     let mut revision = bench.handle.revision();
     loop {
         let name = spot.clone();
@@ -206,7 +268,7 @@ impl Bench {
     async fn end(self) {
         self.handle.close().await;
         self.task.await.expect("no panic").expect("a clean end");
-        self.provider.stop(Duration::ZERO).await;
+        self.providers.stop(Duration::ZERO).await;
         self.store.provider.lock().expect("lock").take();
         drop(self.folder);
     }

@@ -2,13 +2,17 @@
 //! afterwards.
 
 use super::{Answers, logs, submit, watch};
+use crate::auth::Keys;
+use crate::clock::Clock;
 use crate::driver::DriverHandle;
 use crate::logs::Follow;
+use crate::providers::Providers;
 use crate::refusal::Refusal;
 use crate::stop::{StopHandle, StopMode};
 use crate::views;
-use coordinator_core::{Event, JobId, PoolName, Rejection, WorkerId};
-use coordinator_local::LocalProvider;
+use coordinator_core::{Event, JobId, PoolName, Rejection, Timestamp, WorkerId};
+use coordinator_provider::UnknownPool;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +23,9 @@ use trainctl_proto::v1::jobs_server::Jobs;
 /// All that the calls need.
 pub(crate) struct JobsService {
     pub(crate) driver: DriverHandle,
-    pub(crate) provider: Arc<LocalProvider>,
+    pub(crate) providers: Arc<Providers>,
+    pub(crate) keys: Keys,
+    pub(crate) clock: Clock,
     pub(crate) info: v1::InfoReply,
     pub(crate) runs: PathBuf,
     pub(crate) logs: PathBuf,
@@ -53,8 +59,27 @@ impl JobsService {
     }
 
     async fn set_pool(&self, request: v1::SetPoolRequest) -> Result<v1::PoolStatus, Refusal> {
-        let view = self.provider.set_capacity(&PoolName(request.pool), request.capacity)?;
-        self.driver.read(move |core| views::pool(core, view)).await
+        let view = self.providers.set_capacity(&PoolName(request.pool), request.capacity)?;
+        let unowned = self.providers.unowned(&view.spec.place.provider);
+        self.driver.read(move |core| views::pool(core, view, unowned)).await
+    }
+
+    fn token(&self, request: &v1::PoolTokenRequest) -> Result<v1::PoolTokenReply, Refusal> {
+        let pool = PoolName(request.pool.clone());
+        let pools = self.providers.pools();
+        let Some(view) = pools.iter().find(|view| view.spec.name == pool) else {
+            return Err(UnknownPool::new(&pool, pools.iter().map(|view| &view.spec.name)).into());
+        };
+        let kind = view.spec.place.provider.to_string();
+        if kind != coordinator_static::NAME {
+            return Err(Refusal::NotJoined { pool: request.pool.clone(), kind });
+        }
+        let expires = match request.valid_s {
+            0 => Timestamp(0),
+            seconds => self.clock.now().plus_ms(seconds.saturating_mul(1_000)),
+        };
+        let token = self.keys.join_token(&pool, expires);
+        Ok(v1::PoolTokenReply { token, coordinator: self.providers.url().to_owned(), expires_ms: expires.0 })
     }
 }
 
@@ -68,7 +93,7 @@ impl Jobs for JobsService {
     }
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::JobStatus> {
-        let (job, event) = submit::check(request.into_inner(), &self.runs, &self.provider.pools())?;
+        let (job, event) = submit::check(request.into_inner(), &self.runs, self.providers.names())?;
         self.driver.submit(job.clone(), event).await?;
         Ok(Response::new(self.status(job).await?))
     }
@@ -92,6 +117,13 @@ impl Jobs for JobsService {
         let status = self.status(job.clone()).await?;
         let decisions = self.driver.read(move |core| core.decisions(&job).map(views::decision).collect()).await?;
         Ok(Response::new(v1::ExplainReply { job: Some(status), decisions }))
+    }
+
+    async fn cost(&self, request: Request<v1::JobRef>) -> Answer<v1::CostReply> {
+        let job = job_id(request.into_inner().job)?;
+        let id = job.clone();
+        let report = self.driver.read(move |core| views::cost(core, &id)).await?;
+        Ok(Response::new(report.ok_or_else(|| Refusal::from(Rejection::UnknownJob(job)))?))
     }
 
     async fn cancel(&self, request: Request<v1::JobRef>) -> Answer<v1::JobStatus> {
@@ -130,13 +162,27 @@ impl Jobs for JobsService {
     }
 
     async fn list_pools(&self, _request: Request<v1::ListPoolsRequest>) -> Answer<v1::ListPoolsReply> {
-        let views = self.provider.pools();
-        let look = self.driver.read(move |core| views.into_iter().map(|view| views::pool(core, view)).collect());
-        Ok(Response::new(v1::ListPoolsReply { pools: look.await? }))
+        // Told once for each provider: beside its first pool.
+        let mut told = BTreeSet::new();
+        let mut pools = Vec::new();
+        for view in self.providers.pools() {
+            let first = told.insert(view.spec.place.provider.clone());
+            let unowned = if first { self.providers.unowned(&view.spec.place.provider) } else { Vec::new() };
+            pools.push((view, unowned));
+        }
+        let look = self
+            .driver
+            .read(move |core| pools.into_iter().map(|(view, unowned)| views::pool(core, view, unowned)).collect());
+        let names = self.providers.names().iter().map(|name| name.0.clone()).collect();
+        Ok(Response::new(v1::ListPoolsReply { pools: look.await?, names }))
     }
 
     async fn set_pool(&self, request: Request<v1::SetPoolRequest>) -> Answer<v1::PoolStatus> {
         Ok(Response::new(JobsService::set_pool(self, request.into_inner()).await?))
+    }
+
+    async fn pool_token(&self, request: Request<v1::PoolTokenRequest>) -> Answer<v1::PoolTokenReply> {
+        Ok(Response::new(self.token(request.get_ref())?))
     }
 
     async fn stop(&self, request: Request<v1::StopRequest>) -> Answer<v1::StopReply> {

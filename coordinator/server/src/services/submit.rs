@@ -1,15 +1,20 @@
 //! Checks a submission once more on this side: what is taken in is run, perhaps days later, with nobody there to ask.
 
 use crate::refusal::Refusal;
-use coordinator_core::{Event, JobId};
-use coordinator_local::{PoolView, UnknownPool};
+use coordinator_core::{Event, JobId, PoolName};
+use coordinator_provider::UnknownPool;
+use std::collections::BTreeSet;
 use std::path::Path;
 use trainctl_data::{Manifest, manifest_digest};
 use trainctl_jobs::JobSpec;
 use trainctl_proto::v1::SubmitRequest;
 
 /// The job and the event that takes it in. A job that names no checkpoint root gets `runs`.
-pub(super) fn check(request: SubmitRequest, runs: &Path, pools: &[PoolView]) -> Result<(JobId, Event), Refusal> {
+pub(super) fn check(
+    request: SubmitRequest,
+    runs: &Path,
+    pools: &BTreeSet<PoolName>,
+) -> Result<(JobId, Event), Refusal> {
     let mut spec: JobSpec = serde_json::from_str(&request.spec_json).map_err(Refusal::SpecJson)?;
     spec.check()?;
     let job = spec.name.clone();
@@ -17,10 +22,9 @@ pub(super) fn check(request: SubmitRequest, runs: &Path, pools: &[PoolView]) -> 
         return Err(Refusal::Unresolved { job });
     }
     check_manifest(&spec, &request.manifest_json)?;
-    if let Some(missing) = spec.resources.pools.iter().find(|name| !pools.iter().any(|pool| pool.spec.name.0 == **name))
-    {
-        let known = pools.iter().map(|pool| pool.spec.name.to_string()).collect::<Vec<_>>().join(", ");
-        return Err(Refusal::JobPool { job, source: UnknownPool { found: missing.clone(), known } });
+    let mut listed = spec.resources.pools.iter().map(|name| PoolName(name.clone()));
+    if let Some(missing) = listed.find(|name| !pools.contains(name)) {
+        return Err(Refusal::JobPool { job, source: UnknownPool::new(&missing, pools) });
     }
     spec.checkpoint.root.get_or_insert_with(|| format!("file://{}", runs.display()));
     let job = JobId(job);

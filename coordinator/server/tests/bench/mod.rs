@@ -18,6 +18,7 @@ use tonic::{Request, Status, Streaming};
 use trainctl_data::{Manifest, PinOptions, manifest_digest, pin};
 use trainctl_proto::v1::coordinator_message::Body as ToBody;
 use trainctl_proto::v1::jobs_client::JobsClient;
+use trainctl_proto::v1::machines_client::MachinesClient;
 use trainctl_proto::v1::worker_message::Body as FromBody;
 use trainctl_proto::v1::workers_client::WorkersClient;
 use trainctl_proto::v1::{self, CoordinatorMessage, WorkerMessage};
@@ -186,6 +187,10 @@ pub(crate) async fn try_jobs_with(address: &str, token: Option<&str>) -> Option<
 
 pub(crate) async fn workers_with(address: &str, token: Option<&str>) -> Workers {
     WorkersClient::with_interceptor(channel(address).await.expect("connect"), bearer(token))
+}
+
+pub(crate) async fn machines_with(address: &str, token: &str) -> MachinesClient<InterceptedService<Channel, Bearer>> {
+    MachinesClient::with_interceptor(channel(address).await.expect("connect"), bearer(Some(token)))
 }
 
 /// Asks until there is an answer.

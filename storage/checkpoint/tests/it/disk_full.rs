@@ -84,9 +84,14 @@ async fn assert_only_step_1(root: &Path, folder: &RunFolder, full_step: u64) {
 #[test]
 #[ignore = "runs as a child of a_full_disk_loses_nothing_that_was_saved"]
 fn on_a_small_disk() {
-    // The end of a runtime waits for writes that were under way when another failed: only then is their space free.
+    // The end of a runtime waits for writes that were under way when another failed: only then are they gone, and their
+    // space free.
     run_to_end(a_save_larger_than_the_disk());
+    run_to_end(nothing_is_left_of(2));
+    let filler = fill(&open().0);
     run_to_end(a_save_on_a_full_disk());
+    run_to_end(nothing_is_left_of(3));
+    std::fs::remove_file(filler).unwrap();
     run_to_end(a_commit_on_a_full_disk());
 }
 
@@ -95,21 +100,22 @@ fn run_to_end(test: impl Future<Output = ()>) {
 }
 
 async fn a_save_larger_than_the_disk() {
-    let (root, folder) = open();
+    let (_, folder) = open();
     let (tensors, len) = small();
     save(&folder, 1, 1, &tensors, len).await;
     let (tensors, len) = large();
     assert_full(&folder, 2, &tensors, len).await;
-    assert_only_step_1(&root, &folder, 2).await;
 }
 
 async fn a_save_on_a_full_disk() {
-    let (root, folder) = open();
+    let (_, folder) = open();
     let (tensors, len) = small();
-    let filler = fill(&root);
     assert_full(&folder, 3, &tensors, len).await;
-    assert_only_step_1(&root, &folder, 3).await;
-    std::fs::remove_file(filler).unwrap();
+}
+
+async fn nothing_is_left_of(full_step: u64) {
+    let (root, folder) = open();
+    assert_only_step_1(&root, &folder, full_step).await;
 }
 
 /// There was room for the parts, and there is none for the manifest.

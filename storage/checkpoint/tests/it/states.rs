@@ -15,7 +15,7 @@ pub(crate) fn layout(shapes: &[&[usize]]) -> (Vec<TensorInfo>, usize) {
             Group::Optimizer => format!("layers.{}.weight.exp_avg", at - 1),
         };
         let len = shape.iter().product();
-        tensors.push(TensorInfo { name, group, shape: shape.to_vec(), offset, len });
+        tensors.push(TensorInfo { name, group, shape: shape.to_vec(), offset, len, constant: false });
         offset += len.next_multiple_of(16);
     }
     (tensors, offset)

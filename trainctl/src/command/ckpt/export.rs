@@ -4,7 +4,7 @@ use super::progress;
 use crate::failure::{Class, Failure};
 use crate::format;
 use crate::printer::Printer;
-use crate::runs::{Place, failure};
+use crate::runs::{Place, failure, origins};
 use crate::worker_program;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -68,8 +68,11 @@ async fn torchscript(printer: &Printer, place: &Place, step: u64, dest: &Path) -
         let message = format!("{}: expected run.json, which names the job's module, found none", place.shown);
         Failure::new(Class::Refused, message).hint("--format safetensors needs no module")
     })?;
-    let spec: JobSpec = serde_json::from_value(record.job)
+    let mut spec: JobSpec = serde_json::from_value(record.job)
         .map_err(|error| Failure::new(Class::Damaged, format!("{}/run.json: job: {error}", place.shown)))?;
+    let folder =
+        tempfile::tempdir().map_err(|error| Failure::file("make a folder in", &std::env::temp_dir(), &error))?;
+    origins::bring_module(place, &mut spec.model, folder.path()).await?;
     let ModelSpec::Torchscript { path, digest, .. } = spec.model else {
         let message = format!(
             "{}: expected a job whose model is a TorchScript module, found a built-in {} model",
@@ -80,8 +83,6 @@ async fn torchscript(printer: &Printer, place: &Place, step: u64, dest: &Path) -
             "write the tensors with --format safetensors; a module of your own is trained with kind = \"torchscript\"",
         ));
     };
-    let folder =
-        tempfile::tempdir().map_err(|error| Failure::file("make a folder in", &std::env::temp_dir(), &error))?;
     let weights = folder.path().join("model.safetensors");
     let manifest = model(printer, place, step, &weights).await?;
     let args = [

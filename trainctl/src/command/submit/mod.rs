@@ -13,7 +13,7 @@ use crate::printer::Printer;
 use crate::tell;
 use crate::view::Job;
 use clap::Args;
-pub(crate) use preflight::{Checked, check_recorded};
+pub(crate) use preflight::{Checked, check_recorded, planned};
 use std::path::PathBuf;
 use trainctl_proto::v1::JobStatus;
 
@@ -84,8 +84,8 @@ fn submitted(printer: &Printer, status: &JobStatus) -> String {
 
 /// Checks the job's pools against the coordinator's, then submits.
 async fn hand_over(coordinator: &mut Coordinator, checked: &Checked) -> Result<JobStatus, Failure> {
-    let pools = coordinator.pools().await?;
-    let known: Vec<&str> = pools.iter().map(|pool| pool.pool.as_str()).collect();
+    let names = coordinator.pool_names().await?;
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
     if let Some(unknown) = checked.spec.resources.pools.iter().find(|pool| !known.contains(&pool.as_str())) {
         let message = format!(
             "{}: resources.pools: expected pools of the coordinator at {} ({}), found {unknown:?}",

@@ -33,19 +33,44 @@ pub(super) async fn check(file: &Path, settings: &[String]) -> Result<Checked, F
     work.await.map_err(|error| Failure::new(Class::Local, format!("check the job: {error}")))?
 }
 
-/// Checks a job as it was recorded, all its places absolute; `source` is what messages call it.
-pub(crate) async fn check_recorded(spec: JobSpec, source: &str) -> Result<Checked, Failure> {
+/// Checks a job as it was recorded, all its places absolute; `source` is what messages call it. Where the record came with
+/// its `manifest`, that need not be any more where it was.
+pub(crate) async fn check_recorded(spec: JobSpec, source: &str, manifest: Option<Vec<u8>>) -> Result<Checked, Failure> {
     let source = source.to_owned();
     let work = tokio::task::spawn_blocking(move || {
         spec.check().map_err(wrong)?;
-        settle(spec, source.into(), Path::new("/"), wrong)
+        settle(spec, source.into(), Path::new("/"), manifest, wrong)
     });
     work.await.map_err(|error| Failure::new(Class::Local, format!("check the job: {error}")))?
 }
 
 fn check_blocking(source: PathBuf, settings: &[String]) -> Result<Checked, Failure> {
-    let mut text = std::fs::read_to_string(&source)
-        .map_err(|error| Failure { class: Class::Usage, ..Failure::file("read job", &source, &error) })?;
+    let Read { text, name, spec } = read(&source, settings)?;
+    let located = |errors: SpecErrors| wrong(errors.locate(&text, &name));
+    let folder = data::folder_of(&source)?;
+    settle(spec, source, &folder, None, located)
+}
+
+/// The job with its steps known. Where its file says how many there are, nothing else of it needs to be there.
+pub(crate) async fn planned(file: &Path, settings: &[String]) -> Result<JobSpec, Failure> {
+    let spec = read(file, settings)?.spec;
+    match spec.train.steps {
+        Some(_) => Ok(spec),
+        None => Ok(check(file, settings).await?.spec),
+    }
+}
+
+/// A job file that was read.
+struct Read {
+    text: String,
+    /// What messages call it.
+    name: String,
+    spec: JobSpec,
+}
+
+fn read(source: &Path, settings: &[String]) -> Result<Read, Failure> {
+    let mut text = std::fs::read_to_string(source)
+        .map_err(|error| Failure { class: Class::Usage, ..Failure::file("read job", source, &error) })?;
     let name = match settings {
         [] => source.display().to_string(),
         _ => format!("{} with --set", source.display()),
@@ -54,9 +79,7 @@ fn check_blocking(source: PathBuf, settings: &[String]) -> Result<Checked, Failu
         text = trainctl_jobs::apply_set(&text, setting).map_err(wrong)?;
     }
     let spec = trainctl_jobs::parse(&text, &name).map_err(wrong)?;
-    let located = |errors: SpecErrors| wrong(errors.locate(&text, &name));
-    let folder = data::folder_of(&source)?;
-    settle(spec, source, &folder, located)
+    Ok(Read { text, name, spec })
 }
 
 /// What only data and model can tell of a job.
@@ -64,11 +87,18 @@ fn settle(
     spec: JobSpec,
     source: PathBuf,
     folder: &Path,
+    manifest: Option<Vec<u8>>,
     located: impl Fn(SpecErrors) -> Failure,
 ) -> Result<Checked, Failure> {
     let current = std::env::current_dir().map_err(|error| Failure::file("look into", Path::new("."), &error))?;
-    let place = spec.find_manifest(folder, &current).map_err(&located)?;
-    let bytes = data::fetch(&place)?;
+    let (place, bytes) = match manifest {
+        Some(bytes) => (spec.data.manifest.clone(), bytes),
+        None => {
+            let place = spec.find_manifest(folder, &current).map_err(&located)?;
+            let bytes = data::fetch(&place)?;
+            (place, bytes)
+        }
+    };
     let manifest = Manifest::parse(&bytes, &place).map_err(data::failure)?;
     let facts = manifest.facts(&spec, place.clone(), manifest_digest(&bytes));
     let spec = spec.resolve(folder, &facts).map_err(&located)?;

@@ -277,6 +277,41 @@ fn spread(count: usize, holders: &[usize], takers: &[usize], length: usize) {
     threads.collect::<Vec<_>>().into_iter().for_each(|t| t.join().unwrap());
 }
 
+/// Each of a group that just met has some ranges of a state, and gets the others.
+fn gather(owned: &[Vec<std::ops::Range<usize>>], length: usize) {
+    let workers = workers(u32::try_from(owned.len()).unwrap());
+    let assignment = assignment(1, members(&workers));
+    let threads = workers.into_iter().enumerate().map(|(rank, mut worker)| {
+        let (assignment, owned) = (assignment.clone(), owned.to_vec());
+        thread::spawn(move || {
+            let mut mesh = meet(&mut worker, &assignment).unwrap();
+            let whole = state(2, length);
+            let (mut vector, mut expected) = (vec![-1.0; length], vec![-1.0; length]);
+            for range in &owned[rank] {
+                vector[range.clone()].copy_from_slice(&whole[range.clone()]);
+            }
+            for range in owned.iter().flatten() {
+                expected[range.clone()].copy_from_slice(&whole[range.clone()]);
+            }
+            mesh.gather(&mut worker.poller, at(2), &owned, &mut vector, &|| false).unwrap();
+            assert!(vector == expected, "rank {rank}: {owned:?}");
+        })
+    });
+    threads.collect::<Vec<_>>().into_iter().for_each(|t| t.join().unwrap());
+}
+
+// Each worker has a list of ranges, also of one.
+#[allow(clippy::single_range_in_vec_init)]
+#[test]
+fn what_each_has_all_get_and_what_nobody_has_stays() {
+    gather(&[vec![0..5, 12..20], vec![5..10]], 20);
+    gather(&[vec![], vec![3..4, 6..7], vec![0..1]], 8);
+    gather(
+        &[vec![0..1_000_000], vec![1_500_000..2_500_001], vec![1_000_000..1_500_000, 2_600_000..3_000_000]],
+        3_000_000,
+    );
+}
+
 #[test]
 fn whoever_has_the_state_gives_it_to_whoever_has_not() {
     for length in [1, 5, 40, 1003] {

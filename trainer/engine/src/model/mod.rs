@@ -221,6 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn a_job_knows_the_names_before_there_is_a_model() {
+        let image = Input::Features(vec![1, 8, 8]);
+        let cases = [
+            (ModelSpec::Mlp { hidden: vec![4, 5], dropout: 0.0 }, image.clone()),
+            (ModelSpec::Convnet { channels: vec![4, 2], dropout: 0.0 }, image),
+            (
+                ModelSpec::Gpt { layers: 2, heads: 2, width: 8, context: 16, dropout: 0.0 },
+                Input::Tokens { context: 16 },
+            ),
+        ];
+        for (model, input) in cases {
+            let output =
+                if input == (Input::Tokens { context: 16 }) { Output::NextByte } else { Output::Class { classes: 3 } };
+            let built = build(&model, &Task { input, output }).unwrap();
+            let names: Vec<String> = built.parameters().into_iter().map(|parameter| parameter.name).collect();
+            assert_eq!(model.parameter_names(), Some(names));
+        }
+    }
+
+    #[test]
     fn names_in_checkpoints_never_change() {
         let image = Input::Features(vec![1, 8, 8]);
         let classes = Output::Class { classes: 10 };

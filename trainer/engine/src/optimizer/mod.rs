@@ -77,6 +77,7 @@ pub(crate) fn apply(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::Parameter;
     use crate::model::{Declared, Initial};
 
     #[test]
@@ -86,8 +87,9 @@ mod tests {
             OptimizerSpec::Sgd { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.0 },
         ];
         for spec in specs {
-            let declared = [Declared { name: "p".to_owned(), shape: vec![16], initial: Initial::Zero }];
-            let layout = Layout::new(&declared, &[], slot_names(&spec), &[]);
+            let declared = Declared { name: "p".to_owned(), shape: vec![16], initial: Initial::Zero };
+            let parameter = Parameter { declared: &declared, frozen: false };
+            let layout = Layout::new(&[parameter], &[], slot_names(&spec), &[]);
             let mut parameters = vec![1f32; layout.parameters_len];
             let mut slots = vec![0f32; layout.slots * layout.parameters_len];
             let mut sum = vec![1f32; layout.parameters_len];

@@ -1,10 +1,12 @@
-//! What a user would take instead, measured on the same machine: PyTorch's DDP on Gloo, torchrun, torchft. Their
-//! scripts are in `xtask/benches/peers`; their numbers are never quoted.
+//! What a user would take instead, measured on the same machine: PyTorch's DDP on Gloo, torchrun, torchft, torch's
+//! distributed checkpoints, tools that copy files. Their scripts are in `xtask/benches/peers`; their numbers are never quoted.
 
+mod copiers;
 mod group;
 mod ranks;
 pub(crate) mod recovery;
 
+pub(crate) use copiers::Copier;
 pub(crate) use ranks::Ranks;
 
 use crate::workspace;
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Those that the figures of this project were compared with.
-const PACKAGES: &str = "torch==2.13.0 torchft-nightly numpy";
+const PACKAGES: &str = "torch==2.13.0 torchft-nightly numpy awscli s5cmd";
 
 /// An interpreter that has torch.
 pub(crate) struct Python(PathBuf);

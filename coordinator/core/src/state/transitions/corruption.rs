@@ -14,7 +14,8 @@ impl State {
         differing: Differing,
         quarantined: Vec<WorkerId>,
     ) -> u32 {
-        for worker in self.workers.values_mut().filter(|worker| worker.job == *job) {
+        for id in self.team_ids(job) {
+            let Some(worker) = self.workers.get_mut(&id) else { continue };
             if matches!(worker.standing, Standing::Joining { .. } | Standing::Ready { .. }) {
                 worker.standing = Standing::Waiting;
                 self.changes.instances.insert(worker.instance.clone());

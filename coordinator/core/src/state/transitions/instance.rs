@@ -9,9 +9,17 @@ impl State {
     ///
     /// # Panics
     /// When the pool has nothing free: the plan accounts for it.
-    pub(crate) fn launch(&mut self, now: Timestamp, job: &JobId, pool: &PoolName) -> (InstanceId, WorkerId) {
+    pub(crate) fn launch(
+        &mut self,
+        now: Timestamp,
+        job: &JobId,
+        pool: &PoolName,
+        replaces: Option<WorkerId>,
+    ) -> (InstanceId, WorkerId) {
         let capacity = self.pools.get(pool).map_or(0, |pool| pool.spec.capacity);
         assert!(self.in_use(pool) < capacity, "{pool} holds {capacity} and all are in use");
+        self.watch(now, pool);
+        self.changes.pools.insert(pool.clone());
         let number = self.next_number;
         self.next_number += 1;
         self.changes.next_number = true;
@@ -27,7 +35,6 @@ impl State {
             taken: false,
             unlisted: false,
         };
-        self.instances.insert(id.clone(), instance);
         let entry = Worker {
             id: worker.clone(),
             instance: id.clone(),
@@ -36,15 +43,26 @@ impl State {
             link: Link::Never { since: now },
             standing: Standing::Waiting,
             departure: None,
+            replaces,
+            at_risk: false,
             hello: None,
             progress: None,
             speed: Speed::default(),
             failure: None,
             last_lines: None,
         };
-        self.workers.insert(worker.clone(), entry);
+        self.insert_pair(entry, instance);
+        self.marks.touch(job);
         self.changes.instances.insert(id.clone());
         (id, worker)
+    }
+
+    /// An instance and its worker, with what is kept of where they are.
+    pub(super) fn insert_pair(&mut self, worker: Worker, instance: Instance) {
+        self.teams.entry(worker.job.clone()).or_default().insert(worker.number, worker.id.clone());
+        *self.in_use.entry(instance.pool.clone()).or_insert(0) += 1;
+        self.workers.insert(worker.id.clone(), worker);
+        self.instances.insert(instance.id.clone(), instance);
     }
 
     pub(crate) fn up(&mut self, instance: &InstanceId, pid: Option<u32>) {
@@ -64,15 +82,35 @@ impl State {
         self.instance_mut(instance).unlisted = true;
     }
 
+    fn forget_pair(&mut self, worker: &Worker, instance: &Instance) {
+        if let Some(team) = self.teams.get_mut(&worker.job) {
+            team.remove(&worker.number);
+            if team.is_empty() {
+                self.teams.remove(&worker.job);
+            }
+        }
+        if let Some(in_use) = self.in_use.get_mut(&instance.pool) {
+            *in_use = in_use.saturating_sub(1);
+        }
+        self.marks.touch(&worker.job);
+        self.marks.pools = true;
+    }
+
     /// Its pool takes it, or it was killed from outside. False when that was known.
     pub(crate) fn taken(&mut self, instance: &InstanceId) -> bool {
         !std::mem::replace(&mut self.instance_mut(instance).taken, true)
     }
 
     /// Takes the instance and its worker out. What its group makes of it is decided here, as for any loss.
-    pub(crate) fn down(&mut self, instance: &InstanceId, cause: &DownCause) -> Gone {
+    pub(crate) fn down(&mut self, now: Timestamp, instance: &InstanceId, cause: &DownCause) -> Gone {
+        let pool = self.instances.get(instance).map(|instance| instance.pool.clone());
+        if let Some(pool) = pool {
+            self.watch(now, &pool);
+            self.changes.pools.insert(pool);
+        }
         let Some(entry) = self.instances.remove(instance) else { panic!("instance {instance} is not known") };
         let Some(worker) = self.workers.remove(&entry.worker) else { panic!("{instance} has no worker") };
+        self.forget_pair(&worker, &entry);
         self.changes.instances.insert(instance.clone());
         self.to_adopt.remove(&worker.id);
         let left = matches!(worker.standing, Standing::Leaving { .. }) && *cause == DownCause::Exited(0);

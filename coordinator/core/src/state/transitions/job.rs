@@ -18,11 +18,39 @@ pub(crate) struct Assignment {
 
 impl State {
     pub(crate) fn submit(&mut self, now: Timestamp, job: &JobId, spec: JobSpec, manifest_json: String) {
-        let order = self.submissions.values().map(|submission| submission.order + 1).max().unwrap_or(1);
+        let order = self.enqueue(job);
         self.submissions.insert(job.clone(), Submission { order, at: now, spec, manifest_json });
         self.jobs.insert(job.clone(), Job::new(job.clone()));
         self.changes.submissions.insert(job.clone());
         self.changes.jobs.insert(job.clone());
+        self.share_coordinator(now);
+    }
+
+    /// A job that its budget had ended goes on with this spec, behind those that wait.
+    pub(crate) fn reopen(&mut self, now: Timestamp, job: &JobId, spec: JobSpec, manifest_json: String) {
+        let order = self.enqueue(job);
+        self.submissions.insert(job.clone(), Submission { order, at: now, spec, manifest_json });
+        self.changes.submissions.insert(job.clone());
+        let entry = self.job_mut(job);
+        entry.doom = None;
+        entry.counters.deaths_in_a_row = 0;
+        entry.state = match entry.generation.0 {
+            0 => JobState::Queued,
+            _ => JobState::Recovering { first_attached: None, cause: "its budget had covered no more".to_owned() },
+        };
+        self.charge_storage(now, job);
+        self.share_coordinator(now);
+    }
+
+    /// Its place is the last of the queue.
+    fn enqueue(&mut self, job: &JobId) -> u64 {
+        if let Some(before) = self.submissions.get(job) {
+            self.order.remove(&before.order);
+        }
+        let order = self.order.last_key_value().map_or(1, |(last, _)| last + 1);
+        self.order.insert(order, job.clone());
+        self.marks.touch(job);
+        order
     }
 
     pub(crate) fn wish(&mut self, job: &JobId, wish: Wish) {
@@ -42,12 +70,21 @@ impl State {
     }
 
     pub(crate) fn set_shortage(&mut self, job: &JobId, shortage: Option<Shortage>) {
+        match shortage {
+            Some(_) => self.short.insert(job.clone()),
+            None => self.short.remove(job),
+        };
         self.job_mut(job).shortage = shortage;
     }
 
     /// Shards go from slow members to fast ones now.
     pub(crate) fn moved_shards(&mut self, now: Timestamp, job: &JobId) {
         self.job_mut(job).moved = Some(now);
+    }
+
+    /// Whether what it lacks is bought on demand, since the deadline can't wait for spot.
+    pub(crate) fn set_hurried(&mut self, job: &JobId, hurried: bool) {
+        self.job_mut(job).hurried = hurried;
     }
 
     pub(crate) fn set_numerics(&mut self, job: &JobId, numerics: Option<Numerics>) {
@@ -72,7 +109,7 @@ impl State {
 
     /// Queued, Provisioning and Rendezvous follow from the jobs' workers; Recovering keeps its name.
     pub(crate) fn settle_phases(&mut self, now: Timestamp) {
-        let groupless = self.jobs.values().filter(|job| job.groupless());
+        let groupless = self.marks.jobs.iter().filter_map(|job| self.jobs.get(job)).filter(|job| job.groupless());
         let settled: Vec<(JobId, JobState)> = groupless.map(|job| (job.id.clone(), self.phase(now, job))).collect();
         for (job, phase) in settled {
             if self.jobs.get(&job).is_some_and(|job| job.state != phase) {
@@ -83,7 +120,7 @@ impl State {
 
     fn phase(&self, now: Timestamp, job: &Job) -> JobState {
         let (mut launched, mut attached) = (false, false);
-        for worker in self.workers.values().filter(|worker| worker.job == job.id && worker.counts()) {
+        for worker in self.team(&job.id).into_iter().filter(|worker| worker.counts()) {
             launched = true;
             attached |= worker.attached();
         }
@@ -142,7 +179,8 @@ impl State {
             reason,
             broken: None,
         };
-        for worker in self.workers.values_mut().filter(|worker| worker.job == *job) {
+        for id in self.team_ids(job) {
+            let Some(worker) = self.workers.get_mut(&id) else { continue };
             let standing = match (&worker.standing, group.has(&worker.id)) {
                 (Standing::Lost { .. } | Standing::Done, true) => {
                     panic!("{}: a worker that is gone can't be in generation {generation}", worker.id)
@@ -158,6 +196,7 @@ impl State {
             Some(purpose) => JobState::Stopping { group, purpose },
             None => JobState::Running { group },
         };
+        self.charge_group(now, job);
         generation
     }
 
@@ -183,8 +222,8 @@ impl State {
 
     /// Nobody who holds the state is left: what is left of the team waits for a new group.
     pub(crate) fn recover(&mut self, job: &JobId, cause: String) {
-        let team = self.workers.values_mut().filter(|worker| worker.job == *job);
-        for worker in team {
+        for id in self.team_ids(job) {
+            let Some(worker) = self.workers.get_mut(&id) else { continue };
             if matches!(worker.standing, Standing::Joining { .. }) {
                 worker.standing = Standing::Waiting;
                 self.changes.instances.insert(worker.instance.clone());
@@ -195,6 +234,7 @@ impl State {
 
     /// Ended, or suspended: what is left of the team is dismissed by the next planning.
     pub(crate) fn end(&mut self, job: &JobId, end: JobState) {
+        self.short.remove(job);
         let job = self.job_mut(job);
         assert!(job.ended().is_none(), "{}: a job ends once", job.id);
         job.state = end;

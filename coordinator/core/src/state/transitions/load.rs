@@ -2,7 +2,8 @@
 //! and suspended jobs go on.
 
 use crate::decision::{Decision, Reason};
-use crate::ids::{JobId, Timestamp};
+use crate::ids::{JobId, ProviderName, Timestamp};
+use crate::ledger::{Account, Bill, Shared};
 use crate::settings::Settings;
 use crate::state::{
     Departure, Instance, Job, JobState, Link, Pool, Standing, State, StopPurpose, Submission, Wish, Worker,
@@ -17,6 +18,9 @@ pub(crate) enum Loaded {
     Pool(Pool),
     Decision { job: JobId, decision: Box<Decision> },
     NextNumber(u64),
+    Account { job: JobId, account: Box<Account> },
+    Bill { job: JobId, bill: Box<Bill> },
+    SharedCosts(Shared),
 }
 
 impl State {
@@ -24,20 +28,26 @@ impl State {
     pub(crate) fn insert(&mut self, record: Loaded) {
         match record {
             Loaded::Submission { job, submission } => {
+                self.order.insert(submission.order, job.clone());
                 self.submissions.insert(job, *submission);
             }
             Loaded::Job(job) => {
+                if job.shortage.is_some() {
+                    self.short.insert(job.id.clone());
+                }
                 self.jobs.insert(job.id.clone(), *job);
             }
             Loaded::Instance { instance, worker } => {
-                self.workers.insert(worker.id.clone(), *worker);
-                self.instances.insert(instance.id.clone(), instance);
+                self.insert_pair(*worker, instance);
             }
             Loaded::Pool(pool) => {
                 self.pools.insert(pool.spec.name.clone(), pool);
             }
             Loaded::Decision { job, decision } => self.decisions.entry(job).or_default().push_back(*decision),
             Loaded::NextNumber(number) => self.next_number = number,
+            Loaded::Account { job, account } => self.ledger.insert_account(job, *account),
+            Loaded::Bill { job, bill } => self.ledger.insert_bill(job, *bill),
+            Loaded::SharedCosts(shared) => self.ledger.insert_shared(shared),
         }
     }
 
@@ -100,11 +110,15 @@ impl State {
         for job in resumed {
             self.decide(now, &job, Reason::Resume);
         }
+        self.touch_all();
         self.settle_phases(now);
+        self.charge_anew(now);
     }
 
-    /// What the providers run is known.
-    pub(crate) fn reconcile(&mut self) {
-        self.reconciled = true;
+    /// What the provider runs is known.
+    pub(crate) fn reconcile(&mut self, provider: ProviderName) {
+        if self.listed.insert(provider) {
+            self.touch_all();
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! chooses: `observe` calls them for facts, `apply` for what was planned. Each notes what must be persisted.
 
 mod corruption;
+mod costs;
 mod instance;
 mod job;
 mod load;
@@ -20,18 +21,22 @@ impl State {
     /// For a change that must outlive the coordinator.
     fn job_mut(&mut self, job: &JobId) -> &mut Job {
         self.changes.jobs.insert(job.clone());
+        self.marks.touch(job);
         self.jobs.get_mut(job).unwrap_or_else(|| panic!("job {job} is not known"))
     }
 
     fn worker_mut(&mut self, worker: &WorkerId) -> &mut Worker {
         let worker = self.workers.get_mut(worker).unwrap_or_else(|| panic!("worker {worker} is not known"));
         self.changes.instances.insert(worker.instance.clone());
+        self.marks.touch(&worker.job);
         worker
     }
 
     fn instance_mut(&mut self, instance: &InstanceId) -> &mut Instance {
+        let entry = self.instances.get_mut(instance).unwrap_or_else(|| panic!("instance {instance} is not known"));
         self.changes.instances.insert(instance.clone());
-        self.instances.get_mut(instance).unwrap_or_else(|| panic!("instance {instance} is not known"))
+        self.marks.touch(&entry.job);
+        entry
     }
 
     /// Adds a decision to the job's list, and drops the oldest beyond the bound.

@@ -2,7 +2,7 @@
 
 use crate::event::{Checkpoint, Evaluation, Progress};
 use crate::ids::{Generation, JobId, Timestamp, WorkerId};
-use crate::state::{Doom, Finish, Instance, State};
+use crate::state::{Doom, Finish, Instance, Pool, State, Stretch};
 
 impl State {
     /// Takes over what a worker says of the group's progress. A step beyond the last ends a row of deaths.
@@ -23,6 +23,46 @@ impl State {
         entry.progress.skipped_steps = entry.progress.skipped_steps.max(progress.skipped_steps);
         if let Some(step) = progress.step {
             self.reached(now, job, step);
+        }
+    }
+
+    /// How fast so many workers are: what they say until it was measured, then the steps of a while. Only a deadline
+    /// needs it. Not persisted by itself, but with the job's next change.
+    pub(crate) fn measure_pace(&mut self, now: Timestamp, job: &JobId, said: &Progress) {
+        let Some((entry, submission)) = self.jobs.get_mut(job).zip(self.submissions.get(job)) else { return };
+        let (Some(group), Some(step)) = (entry.group(), said.step) else { return };
+        let measurable = submission.spec.policy.deadline.is_some() && group.effective;
+        if !measurable || group.generation != said.generation {
+            return;
+        }
+        let workers = u32::try_from(group.members.len()).unwrap_or(u32::MAX);
+        let newest = Stretch { generation: said.generation, from: now, step };
+        let mut learned = !entry.pace.measured(workers);
+        if learned {
+            entry.pace.learn(workers, said.samples_per_s / f64::from(submission.spec.train.global_batch));
+        }
+        match entry.stretch.filter(|stretch| stretch.generation == said.generation && stretch.step <= step) {
+            None => entry.stretch = Some(newest),
+            Some(stretch) => {
+                let (elapsed_ms, steps) = (now.since_ms(stretch.from), step - stretch.step);
+                // So many that whole steps are told apart to a twentieth, or what a long time has brought.
+                let window_ms = self.settings.pace_window_ms;
+                let enough = steps >= 20 || (steps > 0 && elapsed_ms >= window_ms.saturating_mul(10));
+                if elapsed_ms >= window_ms && enough {
+                    entry.pace.learn(workers, steps as f64 * 1e3 / elapsed_ms as f64);
+                    entry.stretch = Some(newest);
+                    learned = true;
+                }
+            }
+        }
+        let hurried = entry.hurried;
+        // What it buys rests on its pace, and while it has workers on demand on how far it is.
+        let secure = |worker: &WorkerId| {
+            let instance = self.workers.get(worker).and_then(|worker| self.instances.get(&worker.instance));
+            instance.and_then(|instance| self.pools.get(&instance.pool)).is_some_and(Pool::secure)
+        };
+        if learned || hurried || self.team_ids(job).iter().any(secure) {
+            self.marks.touch(job);
         }
     }
 
@@ -96,6 +136,7 @@ impl State {
     /// An instance of the job was taken by its pool or killed from outside.
     pub(crate) fn count_eviction(&mut self, job: &JobId) {
         self.job_mut(job).counters.evictions += 1;
+        self.charge_eviction(job);
     }
 
     /// An instance died by itself; too many in a row doom the job. Those that were at work together when one died

@@ -26,6 +26,7 @@ impl State {
     /// It is alive. Not persisted: it says so again soon.
     pub(crate) fn heard(&mut self, now: Timestamp, worker: &WorkerId, progress: Progress) {
         if let Some(entry) = self.workers.get_mut(worker) {
+            self.marks.touch_progress(&entry.job);
             if entry.attached() {
                 entry.link = Link::Attached { heard: now };
             }
@@ -42,6 +43,7 @@ impl State {
 
     /// Every worker's silence is counted from now. Not persisted: so it is after a restart.
     pub(crate) fn listen_anew(&mut self, now: Timestamp) {
+        self.touch_all();
         for worker in self.workers.values_mut() {
             match &mut worker.link {
                 Link::Never { since } | Link::Attached { heard: since } | Link::Detached { since } => *since = now,
@@ -55,6 +57,11 @@ impl State {
 
     pub(crate) fn depart(&mut self, worker: &WorkerId, departure: Departure) {
         self.worker_mut(worker).departure = Some(departure);
+    }
+
+    /// Its provider sees that it may take it before long.
+    pub(crate) fn risk(&mut self, worker: &WorkerId) {
+        self.worker_mut(worker).at_risk = true;
     }
 
     pub(crate) fn note_failure(&mut self, worker: &WorkerId, reason: String) {

@@ -41,11 +41,8 @@ pub(super) struct Instance {
 }
 
 impl Inner {
-    pub(super) fn new(
-        config: LocalConfig,
-        pools: BTreeMap<PoolName, Pool>,
-        events: mpsc::UnboundedSender<Event>,
-    ) -> Self {
+    pub(super) fn new(config: LocalConfig, pools: BTreeMap<PoolName, Pool>) -> Self {
+        let events = config.events.clone();
         let state = State { pools, instances: BTreeMap::new(), told: BTreeMap::new(), events, stopping: false };
         Self { config, state: Mutex::new(state), count: watch::Sender::new(0) }
     }

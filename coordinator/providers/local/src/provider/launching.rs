@@ -1,22 +1,26 @@
 //! How instances come: started, or found running and adopted.
 
 use super::books::{Inner, State};
-use super::{LaunchRequest, StartError, UnknownPool};
+use super::{NAME, StartError};
 use crate::process::{Process, Start};
 use crate::procfs::{self, Found};
-use coordinator_core::{Event, LaunchError, PoolName};
+use coordinator_core::{Event, LaunchError, LaunchErrorKind, PoolName, ProviderName, Scope};
+use coordinator_provider::{LaunchRequest, UnknownPool};
 use rustix::io::Errno;
 use std::io;
 use std::sync::Arc;
 
 impl Inner {
+    /// Takes in those that are not in the books yet, and tells of all.
     pub(super) fn adopt_all(self: &Arc<Self>, found: Vec<Found>) -> Result<(), StartError> {
         let mut state = self.lock();
         for process in found {
-            self.adopt(&mut state, process)?;
+            if !state.instances.contains_key(&process.instance) {
+                self.adopt(&mut state, process)?;
+            }
         }
         let listed = state.instances.iter().map(|(id, running)| (id.clone(), Some(running.process.pid()))).collect();
-        state.tell(Event::InstancesListed { instances: listed });
+        state.tell(Event::InstancesListed { provider: ProviderName::from(NAME), instances: listed });
         let names: Vec<PoolName> = state.pools.keys().cloned().collect();
         for name in names {
             state.change_pool(&name, |pool| pool.victims());
@@ -46,18 +50,16 @@ impl Inner {
             return Ok(running.process.pid());
         }
         if state.stopping {
-            return Err(LaunchError::NoCapacity);
+            return Err(no_capacity());
         }
         if let Some(pid) = self.launched_before(state, request)? {
             return Ok(pid);
         }
         let Some(pool) = state.pools.get_mut(&request.pool) else {
-            let known = state.pools.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let error = UnknownPool { found: request.pool.to_string(), known };
-            return Err(LaunchError::Rejected(error.to_string()));
+            return Err(rejected(UnknownPool::new(&request.pool, state.pools.keys()).to_string()));
         };
         if !pool.place(&request.instance) {
-            return Err(LaunchError::NoCapacity);
+            return Err(no_capacity());
         }
         let started = Process::start(&Start {
             program: &self.config.program,
@@ -87,7 +89,7 @@ impl Inner {
     ) -> Result<Option<u32>, LaunchError> {
         let failed = |error: StartError| {
             let (StartError::List(source) | StartError::Watch { source, .. }) = &error;
-            if passes(source) { LaunchError::NoCapacity } else { LaunchError::Rejected(format!("{error}: {source}")) }
+            if passes(source) { no_capacity() } else { rejected(format!("{error}: {source}")) }
         };
         let found = procfs::find(&self.config.cluster).map_err(|error| failed(StartError::List(error)))?;
         match found.into_iter().find(|process| process.instance == request.instance) {
@@ -99,17 +101,26 @@ impl Inner {
     fn launch_error(&self, error: &io::Error) -> LaunchError {
         let program = self.config.program.display();
         match error.kind() {
-            _ if passes(error) => LaunchError::NoCapacity,
-            io::ErrorKind::NotFound => LaunchError::Rejected(format!(
+            _ if passes(error) => no_capacity(),
+            io::ErrorKind::NotFound => rejected(format!(
                 "worker program {program}: expected an executable file, found none\n\
                  hint: build it with `cargo build -p trainctl-worker`, or name it in TRAINCTL_WORKER"
             )),
-            _ => LaunchError::Rejected(format!(
+            _ => rejected(format!(
                 "worker program {program}: expected it to start, found: {error}\n\
                  hint: name the program in TRAINCTL_WORKER, and see that it is executable and its log can be written"
             )),
         }
     }
+}
+
+fn no_capacity() -> LaunchError {
+    let message = "the machine or the pool is full".to_owned();
+    LaunchError { kind: LaunchErrorKind::NoCapacity, scope: Scope::Zone, message }
+}
+
+fn rejected(message: String) -> LaunchError {
+    LaunchError { kind: LaunchErrorKind::Configuration, scope: Scope::Provider, message }
 }
 
 /// Out of processes, memory or descriptors: the machine is full for the moment. The last have no kind of their own.

@@ -1,0 +1,153 @@
+//! What can be bought: each place of each pool, what it has free, and what it is worth to a job.
+
+use super::fleet::Fleet;
+use crate::decision::LaunchTerms;
+use crate::event::{Market, Place};
+use crate::ids::{JobId, PoolName, Timestamp};
+use crate::policy::{Terms, score};
+use crate::state::{Pool, State};
+use std::collections::BTreeMap;
+use trainctl_jobs::OnDemandSpec;
+
+/// All places of all pools, while a plan is made.
+pub(super) struct Offers<'s> {
+    all: Vec<Offer<'s>>,
+    /// Indices by the name that jobs list.
+    listed: BTreeMap<&'s PoolName, Vec<usize>>,
+}
+
+/// One place of a pool.
+pub(super) struct Offer<'s> {
+    pub(super) pool: &'s Pool,
+    /// It was announced, and what its provider runs is known.
+    pub(super) known: bool,
+    /// What it would give now.
+    pub(super) free: u32,
+    /// Of one instance.
+    pub(super) evictions_per_hour: f64,
+    /// A job that comes first waits for it.
+    pub(super) claimed: Option<JobId>,
+}
+
+/// An offer that a job may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usable {
+    /// Its index.
+    pub(super) at: usize,
+    /// Its pool's place in the job's list.
+    pub(super) preference: usize,
+    /// What it is worth to the job.
+    pub(super) score: f64,
+}
+
+impl<'s> Offers<'s> {
+    pub(super) fn new(state: &'s State, now: Timestamp) -> Self {
+        let mut listed: BTreeMap<&PoolName, Vec<usize>> = BTreeMap::new();
+        let mut all = Vec::new();
+        for pool in state.pools() {
+            let (spec, in_use) = (&pool.spec, state.in_use(&pool.spec.name));
+            let known = state.announced(&spec.name) && state.listed(&spec.name);
+            let gives = state.listed(&spec.name) && state.resting(spec, now).is_none();
+            listed.entry(&spec.of).or_default().push(all.len());
+            if spec.of != spec.name {
+                listed.entry(&spec.name).or_default().push(all.len());
+            }
+            all.push(Offer {
+                pool,
+                known,
+                free: if gives { spec.capacity.saturating_sub(in_use) } else { 0 },
+                evictions_per_hour: pool.evictions_per_hour(now, in_use, &state.settings),
+                claimed: None,
+            });
+        }
+        Self { all, listed }
+    }
+
+    pub(super) fn get(&self, at: usize) -> &Offer<'s> {
+        &self.all[at]
+    }
+
+    /// One is taken.
+    pub(super) fn take(&mut self, at: usize) {
+        self.all[at].free = self.all[at].free.saturating_sub(1);
+    }
+
+    /// From now on it is kept for this job, unless it is for another already.
+    pub(super) fn claim(&mut self, at: usize, job: &JobId) {
+        self.all[at].claimed.get_or_insert_with(|| job.clone());
+    }
+
+    /// What it gives to jobs for which it is not kept.
+    pub(super) fn available(&self, at: usize) -> u32 {
+        if self.all[at].claimed.is_some() { 0 } else { self.all[at].free }
+    }
+
+    /// All places of the pools that the job lists.
+    fn listed_by(&self, fleet: &Fleet<'_>) -> Vec<(usize, usize)> {
+        let mut places = Vec::new();
+        for (preference, name) in fleet.submission.spec.resources.pools.iter().enumerate() {
+            let of_pool = self.listed.get(&PoolName(name.clone())).into_iter().flatten();
+            places.extend(of_pool.map(|at| (*at, preference)));
+        }
+        places
+    }
+
+    /// What the job may take: listed, in its regions, on terms that it allows, and not given up.
+    pub(super) fn usable(&self, fleet: &Fleet<'_>) -> Vec<Usable> {
+        let never = fleet.submission.on_demand() == OnDemandSpec::Never;
+        let settings = &fleet.state.settings;
+        let may = |(at, _): &(usize, usize)| {
+            let spec = &self.all[*at].pool.spec;
+            fleet.submission.may_be_in(&spec.place)
+                && !(never && spec.market == Market::OnDemand)
+                && !fleet.job.given_up(&spec.of, settings)
+                && fleet.job.rejects(spec, fleet.now, settings).is_none()
+        };
+        let usable = self.listed_by(fleet).into_iter().filter(may);
+        usable.map(|(at, preference)| Usable { at, preference, score: self.score(fleet, at) }).collect()
+    }
+
+    /// The job lists some that are there, and none of them is in its regions.
+    pub(super) fn all_outside_regions(&self, fleet: &Fleet<'_>) -> bool {
+        let listed = self.listed_by(fleet);
+        let outside = |(at, _): &(usize, usize)| !fleet.submission.may_be_in(&self.all[*at].pool.spec.place);
+        !listed.is_empty() && listed.iter().all(outside)
+    }
+
+    fn score(&self, fleet: &Fleet<'_>, at: usize) -> f64 {
+        let offer = &self.all[at];
+        let usd_per_hour = offer.pool.spec.price.map_or(0.0, |price| price.usd_per_hour);
+        if usd_per_hour <= 0.0 {
+            return 0.0;
+        }
+        score(&Terms {
+            usd_per_hour,
+            speed: fleet.speed(offer.pool),
+            evictions_per_hour: offer.evictions_per_hour,
+            eviction_cost_hours: fleet.state.settings.eviction_cost_ms as f64 / 3.6e6,
+        })
+    }
+
+    /// What an instance of the worker's pool is worth to its job.
+    pub(super) fn score_of(&self, fleet: &Fleet<'_>, pool: &Pool) -> f64 {
+        let at = self.all.iter().position(|offer| offer.pool.spec.name == pool.spec.name);
+        at.map_or(0.0, |at| self.score(fleet, at))
+    }
+
+    pub(super) fn terms(&self, usable: &Usable) -> Option<LaunchTerms> {
+        let offer = &self.all[usable.at];
+        let price = offer.pool.spec.price?;
+        Some(LaunchTerms {
+            usd_per_hour: price.usd_per_hour,
+            on_demand_usd_per_hour: price.on_demand_usd_per_hour,
+            evictions_per_hour: offer.evictions_per_hour,
+            score_usd_per_hour: usable.score,
+        })
+    }
+
+    /// What is taken away together with it.
+    pub(super) fn zone(&self, at: usize) -> Option<&'s Place> {
+        let spec = &self.all[at].pool.spec;
+        (spec.market == Market::Spot && spec.place.zone.is_some()).then_some(&spec.place)
+    }
+}
