@@ -53,20 +53,8 @@ pub(crate) fn deal_by_size(sizes: &[usize], parts: usize) -> Vec<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Group;
+    use crate::tensor::of_lengths as tensors;
     use proptest::prelude::*;
-
-    fn tensors(lens: &[usize]) -> Vec<TensorInfo> {
-        let tensor = |(at, &len): (usize, &usize)| TensorInfo {
-            name: format!("t{at}"),
-            group: Group::ALL[at % 2],
-            shape: vec![len],
-            offset: 0,
-            len,
-            constant: false,
-        };
-        lens.iter().enumerate().map(tensor).collect()
-    }
 
     #[test]
     fn never_changes_between_releases() {

@@ -155,6 +155,20 @@ pub fn check_layout(tensors: &[TensorInfo], state_len: usize) -> Result<(), Layo
     Ok(())
 }
 
+/// Tensors of so many values, of the two groups in turn.
+#[cfg(test)]
+pub(crate) fn of_lengths(lens: &[usize]) -> Vec<TensorInfo> {
+    let tensor = |(at, &len): (usize, &usize)| TensorInfo {
+        name: format!("t{at}"),
+        group: Group::ALL[at % 2],
+        shape: vec![len],
+        offset: 0,
+        len,
+        constant: false,
+    };
+    lens.iter().enumerate().map(tensor).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -187,8 +187,8 @@ pub(super) fn hurries_at(state: &State, now: Timestamp, entry: (&Job, &Submissio
     entry.1.deadline()?;
     let fleet = Fleet::new(state, now, entry);
     let outlook = fleet.outlook()?;
-    let kept_ms = if fleet.job.hurried || outlook.work_ms.is_none() { 0 } else { outlook.evictions_ms };
-    let left_ms = outlook.slack_ms().saturating_sub_unsigned(kept_ms);
+    // One that hurries already is looked at again when there is no slack at all.
+    let left_ms = if fleet.job.hurried { outlook.slack_ms() } else { outlook.beyond_ms() };
     // No faster than time passes; a second more or less is part of every margin.
     (left_ms > 0 || !fleet.job.hurried).then(|| now.plus_ms(u64::try_from(left_ms).unwrap_or(0).max(1_000)))
 }

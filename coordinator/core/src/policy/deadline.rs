@@ -85,9 +85,15 @@ impl Outlook {
     /// Whether what is missing is to be bought on demand where there is no spot, given whether it was so before.
     #[must_use]
     pub fn hurries(&self, before: bool, margins: &Margins) -> bool {
-        let kept_ms = if self.work_ms.is_some() { self.evictions_ms } else { 0 };
-        let beyond_ms = self.slack_ms().saturating_sub_unsigned(kept_ms);
+        let beyond_ms = self.beyond_ms();
         if before { beyond_ms < signed(margins.relax_ms) } else { beyond_ms <= 0 }
+    }
+
+    /// Slack beyond what is kept for evictions to come; of work that was never measured nothing is.
+    #[must_use]
+    pub fn beyond_ms(&self) -> i64 {
+        let kept_ms = if self.work_ms.is_some() { self.evictions_ms } else { 0 };
+        self.slack_ms().saturating_sub_unsigned(kept_ms)
     }
 
     /// Whether only what nobody takes away can meet the deadline.
