@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let mut command = workspace::cargo();
     command.args(if nextest { &["nextest", "run"][..] } else { &["test"][..] });
-    command.args(["--workspace", CLOUDS]).args(&options.filter);
+    command.args(["--no-fail-fast", "--workspace", CLOUDS]).args(&options.filter);
     if !options.passed_on.is_empty() {
         command.arg("--").args(&options.passed_on);
     }

@@ -1,7 +1,7 @@
 //! One worker's process: started, signalled, and noticed when it ends, by its pidfd. Works alike for own children and
 //! for those that an earlier coordinator started; only the exit status of the latter can't be known.
 
-use crate::procfs::{POOL_VARIABLE, Stat};
+use crate::procfs::{self, POOL_VARIABLE, Stat};
 use coordinator_core::{DownCause, PoolName};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -63,6 +63,7 @@ impl Process {
             .process_group(0)
             .spawn()?;
         let pid = Pid::from_child(&child);
+        procfs::await_begin(pid, start.cluster);
         // Until it is waited for, which only `ended` does, its pid is not used again.
         match Self::open(pid) {
             Ok(process) => Ok(process),
@@ -155,6 +156,40 @@ impl Process {
                 self.signal(Signal::KILL);
                 Some(DownCause::Vanished)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// As a coordinator that is killed right after the start must find it.
+    #[tokio::test]
+    async fn who_was_started_is_found_at_once() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let program = folder.path().join("worker");
+        std::fs::write(&program, "#!/bin/sh\nsleep 60 & wait\n").expect("write the program");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("make it executable");
+        let cluster = folder.path().display().to_string();
+        for turn in 0..300 {
+            let started = Process::start(&Start {
+                program: &program,
+                cluster: &cluster,
+                instance: &format!("i{turn}"),
+                worker: "w1",
+                pool: &PoolName::from("local-spot"),
+                coordinator_file: Path::new("none"),
+                token: "token",
+                log: folder.path().join("log"),
+            });
+            let process = started.expect("start a process");
+            let found = procfs::find(&cluster).expect("list the processes");
+            process.signal(Signal::KILL);
+            process.ended().await;
+            let [found] = &found[..] else { panic!("turn {turn}: expected one worker, found {found:?}") };
+            assert_eq!((&*found.instance.0, &found.pool), (&*format!("i{turn}"), &Some(PoolName::from("local-spot"))));
         }
     }
 }

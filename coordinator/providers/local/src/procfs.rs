@@ -5,7 +5,8 @@ use coordinator_core::{InstanceId, PoolName};
 use rustix::process::Pid;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The variable that names a worker's pool in its environment, so that an adopted worker is counted where it belongs.
 pub(crate) const POOL_VARIABLE: &str = "TRAINCTL_POOL";
@@ -37,6 +38,22 @@ pub(crate) fn find(cluster: &str) -> io::Result<Vec<Found>> {
     }
     found.sort_by_key(|process| (process.start_ticks, process.pid.as_raw_nonzero()));
     Ok(found)
+}
+
+/// How long to wait for a program to begin. It takes microseconds, unless the machine is overloaded.
+const BEGINS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Waits until a worker that was just spawned can be found: the kernel lets its parent go on before the child has left
+/// the parent's memory, and with it the parent's command line.
+pub(crate) fn await_begin(pid: Pid, cluster: &str) {
+    let folder = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let deadline = Instant::now() + BEGINS_WITHIN;
+    while inspect(&folder, pid, cluster).is_none()
+        && Stat::read(pid).is_some_and(|stat| !stat.ended)
+        && Instant::now() < deadline
+    {
+        std::thread::sleep(Duration::from_micros(100));
+    }
 }
 
 fn inspect(folder: &Path, pid: Pid, cluster: &str) -> Option<Found> {
