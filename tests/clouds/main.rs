@@ -4,11 +4,14 @@
 
 mod cloud_init;
 mod machines;
+mod times;
 mod world;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
+use trainctl_test_servers::{Fault, How};
 use trainctl_tests::{Cluster, Job, Options, eventually, kill};
 use world::World;
 
@@ -52,21 +55,40 @@ fn places(cluster: &Cluster, name: &str) -> Vec<String> {
     places
 }
 
+/// What is told of a job that stays as it is; made when it is told.
+struct Stuck<'c> {
+    cluster: &'c Cluster,
+    name: &'c str,
+    what: &'c str,
+}
+
+impl Display for Stuck<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { cluster, name, what } = self;
+        write!(f, "the workers are {what}, not {:?}\n{}", places(cluster, name), cluster.report(name))
+    }
+}
+
 fn wait_for_places(cluster: &Cluster, name: &str, what: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
-    eventually(&format!("the workers are {what}\n{}", cluster.report(name)), PATIENCE, || {
+    eventually(Stuck { cluster, name, what }, PATIENCE, || {
         let places = places(cluster, name);
         wanted(&places).then_some(places)
     })
 }
 
+fn on_demand(place: &str) -> bool {
+    place.ends_with("/on-demand")
+}
+
+/// Its deadline leaves time to spare for all that happens, and none to wait for spot that never comes.
 #[test]
-fn a_job_moves_between_zones_and_clouds_and_its_bits_stay() {
-    const STEPS: u64 = 4_000;
+fn a_job_moves_between_zones_clouds_and_markets_and_its_bits_stay() {
+    const STEPS: u64 = 2_000;
     let world = World::start();
     // One zone has nothing from the start.
     world.spot_faults(&["us-east-1a"]);
     let cluster = world.cluster();
-    cluster.submit(&job(&cluster, "moving", STEPS, ""));
+    cluster.submit(&job(&cluster, "moving", STEPS, "deadline = \"90 s\"\non_demand = \"to-meet-deadline\""));
     wait_for_places(&cluster, "moving", "in the other zones", |places| {
         places.len() == 3 && places.iter().all(|place| !place.starts_with("aws/us-east-1a"))
     });
@@ -83,7 +105,7 @@ fn a_job_moves_between_zones_and_clouds_and_its_bits_stay() {
     let vanished = world.ec2.running().pop().expect("one on EC2");
     world.ec2.take(&vanished.id);
 
-    // EC2 has nothing any more.
+    // EC2 has no spot any more, then GCE hasn't either.
     world.spot_faults(&["us-east-1a", "us-east-1b", "us-east-1c"]);
     for instance in world.ec2.running() {
         world.ec2.interrupt(&instance.id, Duration::from_secs(5));
@@ -91,6 +113,21 @@ fn a_job_moves_between_zones_and_clouds_and_its_bits_stay() {
     wait_for_places(&cluster, "moving", "on GCE", |places| {
         !places.is_empty() && places.iter().all(|place| place.starts_with("gcp/"))
     });
+    world.gce.fail(Fault {
+        zone: None,
+        spot: Some(true),
+        how: How::Operation,
+        code: "ZONE_RESOURCE_POOL_EXHAUSTED".to_owned(),
+        message: "The zone does not have enough resources available to fulfill the request.".to_owned(),
+        times: None,
+    });
+    for vm in world.gce.vms() {
+        world.gce.preempt(text(&vm["name"]), Duration::from_secs(5));
+    }
+    wait_for_places(&cluster, "moving", "on demand", |places| {
+        !places.is_empty() && places.iter().all(|place| on_demand(place))
+    });
+
     let status = cluster.wait_for_success("moving");
     let report = cluster.report("moving");
     assert_eq!(digest(&status), undisturbed(STEPS), "{report}");

@@ -64,7 +64,7 @@ fn lab(cluster: &Cluster) -> (u64, u64) {
 }
 
 fn wait_for_lab(cluster: &Cluster, expected: (u64, u64)) {
-    eventually(&format!("the lab has {expected:?}"), PATIENCE, || (lab(cluster) == expected).then_some(()));
+    eventually(format!("the lab has {expected:?}"), PATIENCE, || (lab(cluster) == expected).then_some(()));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Waiting for a condition, with a bound.
 
+use std::fmt::Display;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// When it doesn't within `at_most`; `what` says what was waited for.
-pub fn eventually<T>(what: &str, at_most: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: impl Display, at_most: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + at_most;
     loop {
         if let Some(found) = look() {

@@ -14,8 +14,8 @@ const KINDS: [&str; 4] = ["local", "static", "aws", "gcp"];
 pub(crate) struct Pools {
     /// How machines reach the coordinator; absent: where it listens.
     pub(crate) url: Option<String>,
-    /// What rented machines run.
-    pub(crate) bundle: Option<Bundle>,
+    /// What rented machines run: the same bytes, in a bucket of each cloud that has pools.
+    pub(crate) bundles: Bundles,
     /// What is paid for beside machines.
     pub(crate) costs: Costs,
     /// Names of all pools, as jobs list them.
@@ -26,6 +26,17 @@ pub(crate) struct Pools {
     pub(crate) aws: Vec<coordinator_aws::PoolConfig>,
     #[cfg(feature = "gcp")]
     pub(crate) gcp: Vec<coordinator_gcp::PoolConfig>,
+}
+
+/// One for each cloud, all of the same bytes.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Bundles(Vec<Bundle>);
+
+impl Bundles {
+    /// For machines of the cloud whose buckets have this scheme.
+    pub(crate) fn of(&self, scheme: &str) -> Option<&Bundle> {
+        self.0.iter().find(|bundle| bundle.uri.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")))
+    }
 }
 
 /// What is paid for beside machines, in US dollars.
@@ -66,12 +77,16 @@ impl Pools {
             if let Some(mut costs) = root.table("costs") {
                 pools.costs = self::costs(&mut costs);
             }
-            if let Some(mut bundle) = root.table("bundle") {
-                pools.bundle = self::bundle(&mut bundle);
+            let mut bundle = root.table("bundle");
+            if let Some(bundle) = &mut bundle {
+                pools.bundles = self::bundles(bundle);
             }
             for mut pool in root.entries("pools") {
                 pools.names.insert(PoolName::from(pool.name()));
                 pools.pool(&mut pool, root);
+            }
+            if let Some(bundle) = bundle.filter(|_| pools.bundles != Bundles::default()) {
+                pools.check_bundles(bundle);
             }
             let _ = root.finish();
             if pools.names.is_empty() && root.is_sound() {
@@ -80,6 +95,19 @@ impl Pools {
             }
             pools
         })
+    }
+
+    /// Machines fetch with their own role, so from a bucket of their own cloud.
+    fn check_bundles(&self, mut table: Table<'_>) {
+        let rents: &[(&str, bool)] = &[
+            #[cfg(feature = "aws")]
+            ("s3", !self.aws.is_empty()),
+            #[cfg(feature = "gcp")]
+            ("gs", !self.gcp.is_empty()),
+        ];
+        for (scheme, _) in rents.iter().filter(|(scheme, rents)| *rents && self.bundles.of(scheme).is_none()) {
+            table.wrong("uri", &format!("a URI {scheme}://... for the pools of that cloud, beside others in a list"));
+        }
     }
 
     fn pool(&mut self, pool: &mut Table<'_>, root: &mut Table<'_>) {
@@ -112,7 +140,7 @@ fn url(coordinator: &mut Table<'_>) -> Option<String> {
     let expected = "a URL such as \"http://10.0.0.5:7070\"";
     coordinator.require("url", expected);
     let url = coordinator.text("url", expected)?;
-    if !["http://", "https://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|host| !host.is_empty())) {
+    if url.strip_prefix("http://").is_none_or(str::is_empty) {
         coordinator.wrong("url", expected);
     }
     Some(url)
@@ -129,13 +157,14 @@ fn costs(table: &mut Table<'_>) -> Costs {
     }
 }
 
-fn bundle(table: &mut Table<'_>) -> Option<Bundle> {
-    let (where_, what) = ("a URI such as \"s3://bucket/trainctl.tar.zst\"", "a digest such as \"sha256:...\"");
+fn bundles(table: &mut Table<'_>) -> Bundles {
+    let where_ = "a URI such as \"s3://bucket/trainctl.tar.zst\", or a list of one for each cloud";
+    let what = "a digest such as \"sha256:...\"";
     table.require("uri", where_);
     table.require("digest", what);
-    let (uri, digest) = (table.text("uri", where_), table.text("digest", what));
-    table.finish()?;
-    Some(Bundle { uri: uri?, digest: digest? })
+    let (uris, digest) = (table.one_or_more("uri", where_), table.text("digest", what));
+    let (Some(()), Some(uris), Some(digest)) = (table.finish(), uris, digest) else { return Bundles::default() };
+    Bundles(uris.into_iter().map(|uri| Bundle { uri, digest: digest.clone() }).collect())
 }
 
 /// What must be there for machines that are rented.
@@ -166,7 +195,7 @@ mod tests {
         let pools = parse(text).expect("good pools");
         assert_eq!(pools.url.as_deref(), Some("http://10.0.0.5:7070"));
         assert_eq!(pools.costs, Costs { coordinator_usd_per_hour: 0.1, storage_usd_per_gb_month: 0.0 });
-        assert_eq!(pools.bundle.map(|bundle| bundle.uri).as_deref(), Some("s3://b/t.tar.zst"));
+        assert_eq!(pools.bundles.0, [Bundle { uri: "s3://b/t.tar.zst".to_owned(), digest: "sha256:00".to_owned() }]);
         assert_eq!((pools.local.len(), pools.fixed.len(), pools.names.len()), (1, 1, 2));
     }
 
@@ -188,6 +217,28 @@ mod tests {
         ] {
             assert!(errors.contains(expected), "{expected:?} is not in:\n{errors}");
         }
+    }
+
+    #[cfg(all(feature = "aws", feature = "gcp"))]
+    #[test]
+    fn each_cloud_has_the_bundle_in_a_bucket_of_its_own() {
+        let text = |uri: &str| {
+            format!(
+                "[coordinator]\nurl = 'http://10.0.0.5:7070'\n[bundle]\nuri = {uri}\ndigest = 'sha256:00'\n\
+                 [pools.google]\nkind = 'gcp'\nproject = 'p'\nzones = ['us-central1-a']\nmachine_type = 'n2-standard-2'\n\
+                 instance_template = 't'\nmax = 8\nusd_per_hour = 0.04\non_demand_usd_per_hour = 0.12\n"
+            )
+        };
+        let both = parse(&text("['s3://b/t', 'gs://b/t']")).expect("good pools");
+        assert_eq!(both.bundles.of("gs").map(|bundle| bundle.uri.as_str()), Some("gs://b/t"));
+        assert_eq!(both.bundles.0.len(), 2);
+        let errors = parse(&text("'s3://b/t'")).expect_err("none for Google").to_string();
+        assert_eq!(
+            errors,
+            "pools.toml:4:7: bundle.uri: expected a URI gs://... for the pools of that cloud, beside others in a list, \
+             found 's3://b/t'"
+        );
+        assert!(parse(&text("[]")).is_err() && parse(&text("['gs://b/t', 1]")).is_err());
     }
 
     #[cfg(not(feature = "aws"))]

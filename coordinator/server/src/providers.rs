@@ -76,7 +76,7 @@ impl Providers {
         all.push(machines.clone());
         let url = pools.url.unwrap_or(address);
         #[cfg(feature = "aws")]
-        if let (false, Some(bundle)) = (pools.aws.is_empty(), pools.bundle.clone()) {
+        if let (false, Some(bundle)) = (pools.aws.is_empty(), pools.bundles.of("s3").cloned()) {
             all.push(coordinator_ec2::start(coordinator_ec2::Ec2Config {
                 cluster: cluster.clone(),
                 coordinator_url: url.clone(),
@@ -87,7 +87,7 @@ impl Providers {
             }));
         }
         #[cfg(feature = "gcp")]
-        if let (false, Some(bundle)) = (pools.gcp.is_empty(), pools.bundle.clone()) {
+        if let (false, Some(bundle)) = (pools.gcp.is_empty(), pools.bundles.of("gs").cloned()) {
             all.push(coordinator_gcp::start(coordinator_gcp::GcpConfig {
                 cluster: cluster.clone(),
                 coordinator_url: url.clone(),

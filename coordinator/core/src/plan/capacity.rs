@@ -109,6 +109,13 @@ impl<'s> Exchange<'s> {
         let mut yields = Yields::new(self.state);
         let mut served = Vec::new();
         for (_, mut queues) in levels {
+            // Most jobs lack nothing, and take no turn.
+            for orders in queues.values_mut() {
+                let (content, lacking) = std::mem::take(orders).into_iter().partition(|order| order.lacking() == 0);
+                *orders = lacking;
+                served.extend::<VecDeque<_>>(content);
+            }
+            queues.retain(|_, orders| !orders.is_empty());
             while let Some(queue) = yields.next_queue(&queues) {
                 let Some(orders) = queues.get_mut(queue) else { break };
                 let Some(order) = orders.front_mut() else {
@@ -121,6 +128,11 @@ impl<'s> Exchange<'s> {
                 }
             }
         }
+        for order in &served {
+            if order.lacking() == 0 {
+                self.note(order, None);
+            }
+        }
         for mut order in served {
             swaps::launches(self, &mut order);
         }
@@ -130,7 +142,6 @@ impl<'s> Exchange<'s> {
     fn bite(&mut self, order: &mut Order<'s>, yields: &mut Yields<'s>) -> Option<u32> {
         let lacking = order.lacking();
         if lacking == 0 {
-            self.note(order, None);
             return None;
         }
         if !order.usable.is_empty() && !order.usable.iter().any(|one| self.offers.get(one.at).known) {

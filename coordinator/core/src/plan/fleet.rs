@@ -1,9 +1,10 @@
 //! A job's workers as purchases see them: how many it has, on which terms, and what its deadline leaves.
 
 use crate::event::Market;
-use crate::ids::Timestamp;
+use crate::ids::{PoolName, Timestamp};
 use crate::policy::Outlook;
 use crate::state::{Group, Job, JobState, Origin, Pool, Standing, State, Submission, Worker};
+use std::collections::BTreeMap;
 use trainctl_jobs::OnDemandSpec;
 
 /// One job and its workers.
@@ -80,7 +81,12 @@ impl<'s> Fleet<'s> {
         let steps_left = self.submission.spec.train.steps.unwrap_or_default().saturating_sub(held);
         let save_ms = self.job.checkpoints.last().map_or(0, |newest| (newest.seconds.max(0.0) * 2e3) as u64);
         let left_ms = deadline.0.saturating_sub(self.now.0);
-        let start_ms = secure_pools.iter().map(|pool| self.start_ms(pool)).max().unwrap_or(settings.start_ms);
+        let mut slowest: BTreeMap<&PoolName, Option<u64>> = BTreeMap::new();
+        let mut starts = |pool: &&'s Pool| {
+            let of = &pool.spec.of;
+            self.start_of(pool, || *slowest.entry(of).or_insert_with(|| self.slowest_start_ms(of)))
+        };
+        let start_ms = secure_pools.iter().map(&mut starts).max().unwrap_or(settings.start_ms);
         let waits_ms = deadline.since_ms(self.submission.at) as f64 * settings.unmeasured_share;
         Some(Outlook {
             left_ms,
@@ -139,9 +145,20 @@ impl<'s> Fleet<'s> {
         self.state.pools().filter(|pool| pick(pool) && listed(pool) && usable(pool)).collect()
     }
 
-    /// From a launch until the worker trains. What was measured ends when it attaches, and the next may be slower.
+    /// From a launch until the worker trains. What was measured ends when it attaches, and the next may be slower. An
+    /// offer that was never taken starts as the slowest of its configured pool: they boot the same image.
     pub(super) fn start_ms(&self, pool: &Pool) -> u64 {
-        pool.start_ms.map_or(self.state.settings.start_ms, |ms| ms.saturating_mul(2))
+        self.start_of(pool, || self.slowest_start_ms(&pool.spec.of))
+    }
+
+    fn start_of(&self, pool: &Pool, slowest: impl FnOnce() -> Option<u64>) -> u64 {
+        let measured = pool.start_ms.or_else(slowest);
+        measured.map_or(self.state.settings.start_ms, |ms| ms.saturating_mul(2))
+    }
+
+    /// Of all offers of a configured pool.
+    fn slowest_start_ms(&self, of: &PoolName) -> Option<u64> {
+        self.state.pools().filter(|pool| pool.spec.of == *of).filter_map(|pool| pool.start_ms).max()
     }
 
     fn secure_members(&self) -> u32 {

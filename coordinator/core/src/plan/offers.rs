@@ -5,6 +5,7 @@ use crate::decision::LaunchTerms;
 use crate::event::{Market, Place};
 use crate::ids::{JobId, PoolName, Timestamp};
 use crate::policy::{Terms, score};
+use crate::settings::Settings;
 use crate::state::{Pool, State};
 use std::collections::BTreeMap;
 use trainctl_jobs::OnDemandSpec;
@@ -104,7 +105,17 @@ impl<'s> Offers<'s> {
                 && fleet.job.rejects(spec, fleet.now, settings).is_none()
         };
         let usable = self.listed_by(fleet).into_iter().filter(may);
-        usable.map(|(at, preference)| Usable { at, preference, score: self.score(fleet, at) }).collect()
+        // Places of one configured pool come together, and are alike.
+        let mut known: Option<(&PoolName, f64)> = None;
+        let mut speed = |pool: &'s Pool| match known {
+            Some((of, speed)) if *of == pool.spec.of => speed,
+            _ => known.insert((&pool.spec.of, fleet.speed(pool))).1,
+        };
+        let with_score = |(at, preference)| {
+            let score = self.score(at, || speed(self.all[at].pool), settings);
+            Usable { at, preference, score }
+        };
+        usable.map(with_score).collect()
     }
 
     /// The job lists some that are there, and none of them is in its regions.
@@ -114,7 +125,7 @@ impl<'s> Offers<'s> {
         !listed.is_empty() && listed.iter().all(outside)
     }
 
-    fn score(&self, fleet: &Fleet<'_>, at: usize) -> f64 {
+    fn score(&self, at: usize, speed: impl FnOnce() -> f64, settings: &Settings) -> f64 {
         let offer = &self.all[at];
         let usd_per_hour = offer.pool.spec.price.map_or(0.0, |price| price.usd_per_hour);
         if usd_per_hour <= 0.0 {
@@ -122,16 +133,16 @@ impl<'s> Offers<'s> {
         }
         score(&Terms {
             usd_per_hour,
-            speed: fleet.speed(offer.pool),
+            speed: speed(),
             evictions_per_hour: offer.evictions_per_hour,
-            eviction_cost_hours: fleet.state.settings.eviction_cost_ms as f64 / 3.6e6,
+            eviction_cost_hours: settings.eviction_cost_ms as f64 / 3.6e6,
         })
     }
 
     /// What an instance of the worker's pool is worth to its job.
     pub(super) fn score_of(&self, fleet: &Fleet<'_>, pool: &Pool) -> f64 {
         let at = self.all.iter().position(|offer| offer.pool.spec.name == pool.spec.name);
-        at.map_or(0.0, |at| self.score(fleet, at))
+        at.map_or(0.0, |at| self.score(at, || fleet.speed(pool), &fleet.state.settings))
     }
 
     pub(super) fn terms(&self, usable: &Usable) -> Option<LaunchTerms> {

@@ -168,12 +168,11 @@ impl<'s> Yields<'s> {
             let lead = self.workers_of(other_queue).saturating_sub(self.workers_of(queue) + coming);
             // Each that goes makes the difference smaller by two, so it never turns round.
             let fair = if lower { usize::MAX } else { lead as usize / 2 };
+            // No further than there is room: there may be thousands.
+            let room = most.saturating_sub(going.len()).min(fair);
             let there = |worker: &&&'s Worker| self.is_in(worker, offers, places);
             let of_queue = jobs.iter().filter(|spare| *spare.job != order.fleet.job.id);
-            let workers: Vec<&Worker> =
-                of_queue.flat_map(|spare| spare.workers.iter()).filter(there).copied().collect();
-            let room = most.saturating_sub(going.len()).min(fair);
-            going.extend(workers.into_iter().take(room));
+            going.extend(of_queue.flat_map(|spare| spare.workers.iter()).filter(there).take(room).copied());
         }
         going
     }

@@ -181,6 +181,17 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// A text, or a list of some; none is empty.
+    pub fn one_or_more(&mut self, key: &'static str, expected: &str) -> Option<Vec<String>> {
+        self.parsed(key, expected, |value| {
+            let texts: Option<Vec<String>> = match value {
+                DeValue::Array(items) => items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect(),
+                other => other.as_str().map(|text| vec![text.to_owned()]),
+            };
+            texts.filter(|texts| !texts.is_empty() && texts.iter().all(|text| !text.is_empty()))
+        })
+    }
+
     /// True or false.
     pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
         self.parsed(key, "true or false", |value| value.as_bool())

@@ -166,12 +166,13 @@ fn wire(to: String) -> (String, impl FnOnce()) {
                 let is_cut = is_cut.clone();
                 thread::spawn(move || {
                     let mut bytes = [0; 4096];
-                    while let Ok(read @ 1..) = from.read(&mut bytes) {
-                        if is_cut.load(std::sync::atomic::Ordering::Acquire) {
-                            // Holds both ends open for as long as the test runs.
+                    loop {
+                        let read = from.read(&mut bytes).unwrap_or(0);
+                        // An end doesn't come through either. Holds both ends open for as long as the test runs.
+                        while is_cut.load(std::sync::atomic::Ordering::Acquire) {
                             thread::park();
                         }
-                        if into.write_all(&bytes[..read]).is_err() {
+                        if read == 0 || into.write_all(&bytes[..read]).is_err() {
                             break;
                         }
                     }
