@@ -1,10 +1,15 @@
 //! A child process that answers on a port, and doesn't outlive its test.
 
+use std::collections::BTreeSet;
+use std::collections::hash_map::RandomState;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Longest time that a server takes to answer on a busy machine.
@@ -53,14 +58,26 @@ impl Drop for Process {
     }
 }
 
-/// A port of the loopback interface that nobody listened on a moment ago.
+/// Below those that Linux gives to connections on their way out, any of which could take a port before its server does.
+const PORTS: RangeInclusive<u16> = 10_000..=32_000;
+
+/// A port of the loopback interface that nobody listened on a moment ago, and that this process was not given before.
 ///
 /// # Panics
 /// When the system has none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
-    listener.local_addr().expect("a bound port has an address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for _ in PORTS {
+        // At random, since other processes look for some as well.
+        let random = RandomState::new().build_hasher().finish() % u64::from(PORTS.end() - PORTS.start());
+        let port = PORTS.start() + random as u16;
+        if given.insert(port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port of {PORTS:?} is free");
 }
 
 pub(crate) fn answers(port: u16) -> bool {
