@@ -174,21 +174,17 @@ impl<'a> Table<'a> {
 
     /// A list of texts, none of them empty.
     pub fn texts(&mut self, key: &'static str, expected: &str) -> Option<Vec<String>> {
-        self.parsed(key, expected, |value| {
-            let texts: Option<Vec<String>> =
-                value.as_array()?.iter().map(|item| Some(item.get_ref().as_str()?.to_owned())).collect();
-            texts.filter(|texts| texts.iter().all(|text| !text.is_empty()))
-        })
+        self.parsed(key, expected, |value| texts_of(value.as_array()?.iter().map(Spanned::get_ref)))
     }
 
     /// A text, or a list of some; none is empty.
     pub fn one_or_more(&mut self, key: &'static str, expected: &str) -> Option<Vec<String>> {
         self.parsed(key, expected, |value| {
-            let texts: Option<Vec<String>> = match value {
-                DeValue::Array(items) => items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect(),
-                other => other.as_str().map(|text| vec![text.to_owned()]),
+            let texts = match value {
+                DeValue::Array(items) => texts_of(items.iter().map(Spanned::get_ref)),
+                one => texts_of([one].into_iter()),
             };
-            texts.filter(|texts| !texts.is_empty() && texts.iter().all(|text| !text.is_empty()))
+            texts.filter(|texts| !texts.is_empty())
         })
     }
 
@@ -360,6 +356,11 @@ fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let likeness = known.iter().map(|candidate| (strsim::jaro_winkler(word, candidate), *candidate));
     let near = likeness.filter(|(likeness, _)| *likeness > 0.75).max_by(|a, b| a.0.total_cmp(&b.0));
     near.map(|(_, candidate)| candidate)
+}
+
+/// `None`: one of them is no text, or is empty.
+fn texts_of<'v>(values: impl Iterator<Item = &'v DeValue<'v>>) -> Option<Vec<String>> {
+    values.map(|value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)).collect()
 }
 
 #[cfg(test)]
