@@ -9,7 +9,7 @@
 use crate::buffers::Buffers;
 use crate::lane::{Common, Lane};
 use crate::mesh::{Mesh, MeshError};
-use crate::order::{Numerics, Program, add, blocks};
+use crate::order::{Numerics, Program, Put, blocks};
 use crate::poller::Poller;
 use crate::segments::Segments;
 use crate::wire::Kind;
@@ -269,12 +269,19 @@ impl Exchange {
         }
         let (common, lanes) = (&self.common, &self.lanes);
         let Buffers { arena, stack, received, .. } = &mut *cx.buffers;
-        for block in blocks(segments.range(segments.of(rank, own))) {
-            let sum = common.program.sum(stack, block.clone(), |leaf, block, into| match &lanes[leaf.member] {
-                Some(lane) => lane.load(common, own, leaf.number, block, received, into),
-                None => into.copy_from_slice(arena.slice(common.slots[leaf.number], block)),
-            });
-            arena.slice_mut(common.slots[0], block).copy_from_slice(sum);
+        let range = segments.range(segments.of(rank, own));
+        let other = common.program.other_of_two(rank);
+        if let Some((lane, leaf)) = other.and_then(|leaf| Some((lanes[leaf.member].as_ref()?, leaf))) {
+            let sum = arena.slice_mut(common.slots[0], range.clone());
+            lane.put(common, own, leaf.number, range, received, Put::Onto(sum));
+        } else {
+            for block in blocks(range) {
+                let sum = common.program.sum(stack, block.clone(), |leaf, block, put| match &lanes[leaf.member] {
+                    Some(lane) => lane.put(common, own, leaf.number, block, received, put),
+                    None => put.take(arena.slice(common.slots[leaf.number], block)),
+                });
+                arena.slice_mut(common.slots[0], block).copy_from_slice(sum);
+            }
         }
         self.summed(cx)?;
         Ok(true)
@@ -285,12 +292,10 @@ impl Exchange {
         let mut moved = false;
         for (lane, added) in self.lanes.iter().zip(&mut self.added) {
             let Some(lane) = lane.as_ref().filter(|lane| !*added && lane.pieces > own) else { continue };
-            let Buffers { arena, stack, received, .. } = &mut *cx.buffers;
-            for block in blocks(segments.range(segments.of(rank, own))) {
-                let stack = &mut stack[..block.len()];
-                lane.load(&self.common, own, 0, block.clone(), received, stack);
-                add(arena.slice_mut(self.common.slots[0], block), stack);
-            }
+            let Buffers { arena, received, .. } = &mut *cx.buffers;
+            let range = segments.range(segments.of(rank, own));
+            let sum = arena.slice_mut(self.common.slots[0], range.clone());
+            lane.put(&self.common, own, 0, range, received, Put::Onto(sum));
             (*added, moved) = (true, true);
         }
         if self.added.iter().filter(|added| **added).count() + 1 == self.added.len() {
@@ -335,8 +340,8 @@ impl Exchange {
             at(Point::Gather);
         })?;
         for block in blocks(0..length) {
-            let sum = common.program.sum(stack, block.clone(), |leaf, block, into| {
-                into.copy_from_slice(if leaf.member == rank {
+            let sum = common.program.sum(stack, block.clone(), |leaf, block, put| {
+                put.take(if leaf.member == rank {
                     arena.slice(common.slots[leaf.number], block)
                 } else {
                     &received[leaf.member][leaf.number * length..][block]

@@ -6,7 +6,7 @@
 
 use crate::buffers::Buffers;
 use crate::mesh::Link;
-use crate::order::Program;
+use crate::order::{Program, Put};
 use crate::segments::Segments;
 use crate::shared::{Arena, Foreign};
 use crate::wire::{HEAD, Head, Kind};
@@ -346,30 +346,30 @@ impl Lane {
             return Ok(false);
         };
         let range = common.segments.range(common.segments.of(self.peer, self.sums));
-        foreign.copy(self.slots[0], range.clone(), arena.slice_mut(common.slots[0], range));
+        foreign.put(self.slots[0], range.clone(), Put::Over(arena.slice_mut(common.slots[0], range)));
         self.sums += 1;
         // The peer may be in its next round already, which leaves this sum alone.
         self.still_of(1)?;
         Ok(true)
     }
 
-    /// A block of the peer's partial sum of that number, of this worker's own segment: good only if
+    /// Puts a block of the peer's partial sum of that number, of this worker's own segment: good only if
     /// [`Lane::still`] afterwards.
-    pub(crate) fn load(
+    pub(crate) fn put(
         &self,
         common: &Common,
         own: usize,
         partial: usize,
         block: Range<usize>,
         received: &[Vec<f32>],
-        into: &mut [f32],
+        put: Put<'_>,
     ) {
         if let Some(foreign) = &self.foreign {
-            foreign.copy(self.slots[partial], block, into);
+            foreign.put(self.slots[partial], block, put);
         } else {
             let segment = common.segments.range(common.segments.of(common.rank, own));
             let start = self.place(common, own, partial).start + block.start - segment.start;
-            into.copy_from_slice(&received[self.peer][start..start + block.len()]);
+            put.take(&received[self.peer][start..start + block.len()]);
         }
     }
 

@@ -27,6 +27,25 @@ pub(crate) struct Leaf {
     merges: usize,
 }
 
+/// Where the block of a partial sum goes.
+#[derive(Debug)]
+pub(crate) enum Put<'a> {
+    /// In the place of what is there.
+    Over(&'a mut [f32]),
+    /// Added to what is there.
+    Onto(&'a mut [f32]),
+}
+
+impl Put<'_> {
+    /// Puts these floats, as many as there is room for.
+    pub(crate) fn take(self, from: &[f32]) {
+        match self {
+            Self::Over(into) => into.copy_from_slice(from),
+            Self::Onto(into) => add(into, from),
+        }
+    }
+}
+
 /// The order for one group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Program {
@@ -61,9 +80,10 @@ impl Program {
             places.zip(merges).map(|((member, number), merges)| Leaf { member, number, merges }).collect();
         let (mut depth, mut height) = (0, 0);
         for leaf in &leaves {
-            height += 1;
+            // Its first merge is made without a place of its own.
+            height += usize::from(leaf.merges == 0);
             depth = depth.max(height);
-            height -= leaf.merges;
+            height -= leaf.merges.saturating_sub(1);
         }
         Self { leaves, depth, partials }
     }
@@ -78,19 +98,33 @@ impl Program {
         self.depth.max(1) * BLOCK
     }
 
-    /// Sums one block of at most [`BLOCK`] floats, to the bottom of the stack. `load` copies a leaf's block.
+    /// If there are only two partial sums, of two members: the one that is not this member's. Of two floats the order
+    /// doesn't matter, so it can be added to the member's own where that lies.
+    pub(crate) fn other_of_two(&self, member: usize) -> Option<Leaf> {
+        match self.leaves.as_slice() {
+            [a, b] if a.member != b.member => [a, b].into_iter().find(|leaf| leaf.member != member).copied(),
+            _ => None,
+        }
+    }
+
+    /// Sums one block of at most [`BLOCK`] floats, to the bottom of the stack. `put` puts a leaf's block.
     pub(crate) fn sum<'s>(
         &self,
         stack: &'s mut [f32],
         block: Range<usize>,
-        mut load: impl FnMut(Leaf, Range<usize>, &mut [f32]),
+        mut put: impl FnMut(Leaf, Range<usize>, Put<'_>),
     ) -> &'s [f32] {
         let floats = block.len();
         let mut height = 0;
         for leaf in &self.leaves {
-            load(*leaf, block.clone(), &mut stack[height * BLOCK..][..floats]);
-            height += 1;
-            for _ in 0..leaf.merges {
+            let Some(merges) = leaf.merges.checked_sub(1) else {
+                put(*leaf, block.clone(), Put::Over(&mut stack[height * BLOCK..][..floats]));
+                height += 1;
+                continue;
+            };
+            // The first merge needs no copy of its right operand.
+            put(*leaf, block.clone(), Put::Onto(&mut stack[(height - 1) * BLOCK..][..floats]));
+            for _ in 0..merges {
                 height -= 1;
                 let (below, top) = stack.split_at_mut(height * BLOCK);
                 add(&mut below[(height - 1) * BLOCK..][..floats], &top[..floats]);
@@ -143,9 +177,9 @@ mod tests {
             };
             let program = Program::new(Numerics::Exact, &members);
             let mut stack = vec![0.0; program.stack_floats()];
-            let sum = program.sum(&mut stack, 0..floats, |leaf, block, into| {
+            let sum = program.sum(&mut stack, 0..floats, |leaf, block, put| {
                 let node = &subtrees(logical_shards, &members[leaf.member])[leaf.number];
-                into.iter_mut().zip(block).for_each(|(f, i)| *f = serial(node, &|shard| value(shard, i)));
+                put.take(&block.map(|i| serial(node, &|shard| value(shard, i))).collect::<Vec<_>>());
             });
             for (i, f) in sum.iter().enumerate() {
                 let expected = serial(&(0..logical_shards), &|shard| value(shard, i));
@@ -159,8 +193,20 @@ mod tests {
         let program = Program::new(Numerics::Fast, &[0..3, 3..4, 4..9]);
         assert_eq!(program.partials(), [1, 1, 1]);
         let mut stack = vec![0.0; program.stack_floats()];
-        let sum = program.sum(&mut stack, 0..1, |leaf, _, into| into.fill(10_f32.powi(leaf.member as i32)));
+        let sum = program.sum(&mut stack, 0..1, |leaf, _, put| put.take(&[10_f32.powi(leaf.member as i32)]));
         assert_eq!(sum, [111.0]);
+    }
+
+    #[test]
+    fn two_partial_sums_of_two_members_need_no_stack() {
+        let other = |members: &[Shards]| {
+            let program = Program::new(Numerics::Exact, members);
+            [0, 1].map(|member| program.other_of_two(member).map(|leaf| (leaf.member, leaf.number)))
+        };
+        assert_eq!(other(&[0..2, 2..4]), [Some((1, 0)), Some((0, 0))]);
+        assert_eq!(other(&[0..1, 1..4]), [None, None], "the second holds two");
+        assert_eq!(other(&[0..1, 1..2, 2..3]), [None, None]);
+        assert_eq!(other(std::slice::from_ref(&(0..3))), [None, None]);
     }
 
     #[test]

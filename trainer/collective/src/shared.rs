@@ -6,6 +6,7 @@
 //! publishes; a reader copies first, and then looks whether the stamp is still the one that it was told. What it
 //! copied is good only then.
 
+use crate::order::Put;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::cell::Cell;
@@ -159,7 +160,7 @@ impl Foreign {
         }
         let control = Mapping::new(&file, 0, FIRST, ProtFlags::READ).ok()?;
         let mut bytes = [0_u8; 24];
-        control.copy(0..6, bytemuck::cast_slice_mut(&mut bytes));
+        control.put(0..6, Put::Over(bytemuck::cast_slice_mut(&mut bytes)));
         if bytes[..16] != rest[..16] || bytes[16..] != (length as u64).to_le_bytes() {
             return None;
         }
@@ -182,10 +183,10 @@ impl Foreign {
         Ok(())
     }
 
-    /// Copies a part of a mapped vector. Good only if [`Foreign::still`] afterwards.
-    pub(crate) fn copy(&self, slot: usize, range: Range<usize>, into: &mut [f32]) {
+    /// Puts a part of a mapped vector. Good only if [`Foreign::still`] afterwards.
+    pub(crate) fn put(&self, slot: usize, range: Range<usize>, put: Put<'_>) {
         match &self.vectors[slot] {
-            Some(vector) => vector.copy(range, into),
+            Some(vector) => vector.put(range, put),
             None => panic!("vector {slot} in shared memory is read before it is mapped"),
         }
     }
@@ -273,12 +274,19 @@ impl Mapping {
     }
 
     #[expect(unsafe_code, reason = "another process may write what is read here")]
-    fn copy(&self, range: Range<usize>, into: &mut [f32]) {
+    fn put(&self, range: Range<usize>, put: Put<'_>) {
         self.check(&range);
+        let (Put::Over(into) | Put::Onto(into)) = &put;
         assert_eq!(range.len(), into.len());
-        // SAFETY: within the mapping, and any bits are a float. There is no reference to memory that may change, only
-        // this copy of it, which is thrown away when the stamp says that it did.
-        unsafe { std::ptr::copy_nonoverlapping(self.start.as_ptr().add(range.start), into.as_mut_ptr(), into.len()) }
+        // SAFETY: within the mapping. There is no reference to memory that may change, only a copy of each float, of
+        // any bits; what comes of it is thrown away when the stamp says that they did change.
+        unsafe {
+            let from = self.start.as_ptr().add(range.start);
+            match put {
+                Put::Over(into) => std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()),
+                Put::Onto(into) => into.iter_mut().enumerate().for_each(|(i, float)| *float += from.add(i).read()),
+            }
+        }
     }
 }
 
@@ -310,7 +318,7 @@ mod tests {
         let mut foreign = Foreign::open(&arena.address().unwrap(), 1000).unwrap();
         foreign.map(1).unwrap();
         let mut copy = vec![0.0; 1000];
-        foreign.copy(1, 0..1000, &mut copy);
+        foreign.put(1, 0..1000, Put::Over(&mut copy));
         assert!(foreign.still(1, stamp));
         assert!(copy.iter().all(|f| *f == 3.0));
         arena.unpublish(1);
@@ -353,7 +361,7 @@ mod tests {
         foreign.map(0).unwrap();
         drop(arena);
         let mut last = [0.0];
-        foreign.copy(0, HUGE - 1..HUGE, &mut last);
+        foreign.put(0, HUGE - 1..HUGE, Put::Over(&mut last));
         assert_eq!(last, [7.0]);
         assert!(foreign.still(0, stamp));
     }
