@@ -32,6 +32,13 @@ field() { # NAME JSON: a text of a flat object
   sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p" <<<"$2"
 }
 
+region_of() { # BUCKET OTHERWISE: where it lies, which S3 tells everybody
+  local told
+  told=$(curl --silent --head --connect-timeout 2 --max-time 5 "${AWS_ENDPOINT_URL_S3:-https://s3.amazonaws.com}/$1" |
+    sed -n 's/^x-amz-bucket-region: *\([a-z0-9-]*\).*/\1/Ip') || true
+  echo "${told:-$2}"
+}
+
 fetch_s3() { # BUCKET KEY FILE
   local role credentials session endpoint
   role=$(from_ec2 iam/security-credentials/)
@@ -68,13 +75,14 @@ fetch() {
       ;;
     *) die "TRAINCTL_NOTICES: expected ec2 or gce, found $TRAINCTL_NOTICES" ;;
   esac
+  kind=${TRAINCTL_BUNDLE_URI%%://*} rest=${TRAINCTL_BUNDLE_URI#*://}
+  [[ $kind != s3 ]] || AWS_REGION=$(region_of "${rest%%/*}" "$AWS_REGION")
   printf 'TRAINCTL_ADDRESS="%s"\n' "$address" >"$run/found.env"
   [[ -z $AWS_REGION ]] || printf 'AWS_REGION="%s"\n' "$AWS_REGION" >>"$run/found.env"
 
   if [[ -e $opt/current/digest && $(<"$opt/current/digest") == "$digest" ]]; then
     return
   fi
-  kind=${TRAINCTL_BUNDLE_URI%%://*} rest=${TRAINCTL_BUNDLE_URI#*://}
   case $kind in
     s3) fetch_s3 "${rest%%/*}" "${rest#*/}" "$bundle" ;;
     gs) fetch_gcs "${rest%%/*}" "${rest#*/}" "$bundle" ;;

@@ -10,7 +10,7 @@ mod world;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fmt::{self, Display, Formatter};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use trainctl_test_servers::{Fault, How};
 use trainctl_tests::{Cluster, Job, Options, eventually, kill};
 use world::World;
@@ -157,17 +157,34 @@ fn a_coordinator_killed_while_it_buys_has_exactly_what_it_wants_after_its_restar
 
 #[test]
 fn training_goes_on_while_both_clouds_are_down_and_nothing_leaks() {
+    training_goes_on_while_both_clouds_are_down_for(Duration::ZERO);
+}
+
+#[test]
+#[ignore = "takes ten minutes"]
+fn training_goes_on_while_both_clouds_are_down_for_ten_minutes() {
+    training_goes_on_while_both_clouds_are_down_for(Duration::from_secs(600));
+}
+
+fn training_goes_on_while_both_clouds_are_down_for(outage: Duration) {
     let world = World::start();
     let cluster = world.cluster();
-    cluster.submit(&job(&cluster, "unheard", 100_000, ""));
+    cluster.submit(&job(&cluster, "unheard", 10_000_000, ""));
     let _ = cluster.wait_for("unheard", "three workers train", |s| s["world_size"] == 3);
     let before = cluster.wait_for_step("unheard", 50);
+    let began = Instant::now();
     world.outage(true);
     // One dies with no API to tell of it.
     let worker = cluster.workers("unheard").pop().expect("a worker");
     kill(u32::try_from(worker["pid"].as_u64().unwrap()).unwrap(), Signal::KILL);
-    let step = before["step"].as_u64().unwrap();
-    let _ = cluster.wait_for("unheard", "two go on", |s| s["world_size"] == 2 && s["step"].as_u64() > Some(step + 200));
+    let mut step = before["step"].as_u64().unwrap();
+    loop {
+        let further = |s: &Value| s["world_size"] == 2 && s["step"].as_u64() > Some(step + 200);
+        step = cluster.wait_for("unheard", "two go on", further)["step"].as_u64().unwrap();
+        if began.elapsed() >= outage {
+            break;
+        }
+    }
     world.outage(false);
     let _ = cluster.wait_for("unheard", "three again", |s| s["world_size"] == 3);
     assert!(cluster.run(&["cancel", "unheard"]).status.success());

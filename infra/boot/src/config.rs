@@ -52,7 +52,7 @@ pub fn cloud_config(boot: &Boot) -> String {
 fn environment_file(boot: &Boot) -> String {
     let minutes = boot.orphan_minutes.max(1).to_string();
     let port = PEER_PORT.to_string();
-    let mut variables = vec![
+    let variables = [
         ("TRAINCTL_CLUSTER", boot.cluster.as_str()),
         ("TRAINCTL_INSTANCE", boot.instance.0.as_str()),
         ("TRAINCTL_WORKER_ID", boot.worker.0.as_str()),
@@ -64,6 +64,5 @@ fn environment_file(boot: &Boot) -> String {
         ("TRAINCTL_ORPHAN_MINUTES", minutes.as_str()),
         ("TRAINCTL_PEER_PORT", port.as_str()),
     ];
-    variables.extend(boot.bucket_region.as_deref().map(|region| ("AWS_REGION", region)));
     variables.iter().map(|(name, value)| format!("{name}={}\n", environment(value))).collect()
 }

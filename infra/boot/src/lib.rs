@@ -38,8 +38,6 @@ pub struct Boot {
     pub bundle_uri: String,
     /// Of the bundle's bytes: `sha256:` and 64 hex digits.
     pub bundle_digest: String,
-    /// Of the buckets, the bundle's and the job's. `None`: the machine's own; means nothing on GCE.
-    pub bucket_region: Option<String>,
     /// Where the machine hears that it will be taken.
     pub notices: Notices,
     /// The machine powers itself off when the coordinator hasn't answered for so long; at least 1. A worker that trains

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use aws_config::BehaviorVersion;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
-use object_store::aws::{AmazonS3Builder, AwsCredential, S3ConditionalPut, S3CopyIfNotExists};
+use object_store::aws::{AmazonS3Builder, AwsCredential, S3ConditionalPut, S3CopyIfNotExists, resolve_bucket_region};
 use object_store::client::{ClientOptions, CredentialProvider};
 use object_store::{BackoffConfig, Error, ObjectStore, Result, RetryConfig};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,8 @@ const RENEW_BEFORE: Duration = Duration::from_secs(300);
 /// Longest silence of a server that is sending an answer.
 const SILENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long it may take to find out where a bucket is.
+const ASKING_WHERE: Duration = Duration::from_secs(2);
 
 /// How to reach one bucket.
 #[derive(Clone, Debug)]
@@ -41,10 +43,15 @@ impl Connect for S3 {
         let config = aws_config::defaults(BehaviorVersion::latest()).http_client(http).load().await;
         let of_s3 = std::env::var("AWS_ENDPOINT_URL_S3").ok();
         let endpoint = of_s3.as_deref().or(config.endpoint_url()).filter(|endpoint| !endpoint.is_empty());
-        let region = config.region().map(AsRef::as_ref).filter(|region: &&str| !region.is_empty());
+        let region = config.region().map(ToString::to_string).filter(|region| !region.is_empty());
+        let region = match endpoint {
+            // A bucket of AWS is where it is, wherever this machine or the user's profile may be.
+            None => region_of(&self.bucket).await.or(region),
+            Some(_) => region,
+        };
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&self.bucket)
-            .with_region(region.unwrap_or(DEFAULT_REGION))
+            .with_region(region.unwrap_or_else(|| DEFAULT_REGION.to_owned()))
             .with_client_options(
                 ClientOptions::new().with_connect_timeout(CONNECT).with_read_timeout(SILENCE).with_timeout_disabled(),
             )
@@ -62,6 +69,12 @@ impl Connect for S3 {
         }
         Ok(Arc::new(builder.build()?))
     }
+}
+
+/// As AWS tells everybody; `None` where it can't be asked, or where others than the public partition's buckets are.
+async fn region_of(bucket: &str) -> Option<String> {
+    let options = ClientOptions::new().with_connect_timeout(ASKING_WHERE).with_timeout(ASKING_WHERE);
+    resolve_bucket_region(bucket, &options).await.ok()
 }
 
 fn check_endpoint(endpoint: &str) -> Result<()> {

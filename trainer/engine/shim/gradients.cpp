@@ -11,6 +11,7 @@
 
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -31,6 +32,8 @@ struct Sink {
   float *out = nullptr;
   Ready ready = nullptr;
   void *context = nullptr;
+  // Graphs on a GPU run on a thread of autograd's own, from which nothing is said.
+  std::thread::id caller;
 
   void take(size_t index, const at::Tensor &leaf) {
     // Moved out, so that the memory goes back at once and nothing is left for the next pass to add to.
@@ -42,7 +45,7 @@ struct Sink {
     Place &place = places[index];
     const size_t len = static_cast<size_t>(leaf.numel());
     float *into = out + place.offset;
-    if (gradient.is_contiguous()) {
+    if (gradient.is_cpu() && gradient.is_contiguous()) {
       std::memcpy(into, gradient.const_data_ptr<float>(), len * sizeof(float));
     } else {
       at::NoGradGuard no_grad;
@@ -54,6 +57,7 @@ struct Sink {
 
   void finish(Place &place) {
     place.final = true;
+    if (std::this_thread::get_id() != caller) return;
     const size_t before = final_from;
     while (final_from > 0 && places[final_from - 1].final) --final_from;
     if (final_from < before) ready(context, places[final_from].offset);
@@ -61,10 +65,9 @@ struct Sink {
 
   // Parameters that the loss does not depend on get no gradient: theirs is zero.
   void finish_rest() {
-    for (size_t i = places.size(); i-- > 0;) {
+    for (size_t i = final_from; i-- > 0;) {
       Place &place = places[i];
-      if (place.final) continue;
-      std::memset(out + place.offset, 0, place.padded_len * sizeof(float));
+      if (!place.final) std::memset(out + place.offset, 0, place.padded_len * sizeof(float));
       finish(place);
     }
   }
@@ -99,7 +102,7 @@ extern "C" void trainctl_gradients_free(void *handle) noexcept {
   delete static_cast<std::shared_ptr<Sink> *>(handle);
 }
 
-// The backward pass from `loss`. CPU graphs run on the calling thread, and so does `ready`, which must not throw.
+// The backward pass from `loss`. `ready` runs on the calling thread, during the pass of a CPU's graph and after a GPU's, and must not throw.
 extern "C" bool trainctl_gradients_backward(void *handle, const at::Tensor *loss, float *out, Ready ready,
                                             void *context, char *error, size_t capacity) noexcept {
   Sink &sink = **static_cast<std::shared_ptr<Sink> *>(handle);
@@ -107,6 +110,7 @@ extern "C" bool trainctl_gradients_backward(void *handle, const at::Tensor *loss
   sink.final_from = sink.places.size();
   sink.ready = ready;
   sink.context = context;
+  sink.caller = std::this_thread::get_id();
   sink.out = out;
   const bool done = trainctl::guarded({error, capacity}, [&] {
     torch::autograd::backward({*loss});

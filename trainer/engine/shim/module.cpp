@@ -68,6 +68,13 @@ extern "C" bool trainctl_module_save(const void *handle, const char *path, char 
   return trainctl::guarded({error, capacity}, [&] { static_cast<const Loaded *>(handle)->module.save(path); });
 }
 
+// Moves parameters and buffers to the GPU of this number; who holds one of these tensors holds the moved one.
+extern "C" bool trainctl_module_to_cuda(void *handle, int8_t number, char *error, size_t capacity) noexcept {
+  return trainctl::guarded({error, capacity}, [&] {
+    static_cast<Loaded *>(handle)->module.to(at::Device(at::kCUDA, number));
+  });
+}
+
 // Shows all parameters and buffers with their whole names, module by module. The tensors are the visitor's to free.
 extern "C" bool trainctl_module_tensors(void *handle, Visit visit, void *context, char *error,
                                         size_t capacity) noexcept {

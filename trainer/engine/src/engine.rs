@@ -2,6 +2,7 @@
 
 use crate::batch::Batch;
 use crate::cells;
+use crate::device::Device;
 use crate::error::{Doing, EngineError};
 use crate::model;
 use crate::model::torchscript::Torchscript;
@@ -45,11 +46,12 @@ pub struct Evaluation {
 const EVAL_LEN: usize = 3;
 
 impl Engine {
-    /// An engine in the state that the job's seed says. `spec` is resolved: `train.steps` is set.
+    /// An engine in the state that the job's seed says, which computes on `device`. `spec` is resolved: `train.steps` is
+    /// set.
     ///
     /// # Errors
     /// When model, loss and data don't fit together, or memory is short.
-    pub fn new(spec: &JobSpec, data: Dataset) -> Result<Self, EngineError> {
+    pub fn new(spec: &JobSpec, data: Dataset, device: Device) -> Result<Self, EngineError> {
         let train = &spec.train;
         let Some(steps) = train.steps else {
             return Err(EngineError::Spec {
@@ -104,12 +106,12 @@ impl Engine {
         let replica = if let ModelSpec::Torchscript { path, digest, .. } = &spec.model {
             torch::pin_threads();
             let model = Torchscript::load(path, digest, &task, batch.input())?;
-            let mut replica = Replica::new(task, Box::new(model), recipe)?;
+            let mut replica = Replica::new(task, Box::new(model), recipe, device.into())?;
             trial::run(&mut replica, &batch, train.seed)?;
             replica
         } else {
             let model = model::build(&spec.model, &task)?;
-            Replica::new(task, model, recipe)?
+            Replica::new(task, model, recipe, device.into())?
         };
         Ok(Self {
             replica,

@@ -54,6 +54,16 @@ pub enum EngineError {
         /// NaN or an infinity.
         loss: f32,
     },
+    /// The worker is asked to compute where it can't.
+    #[error("device: expected {expected}, found {found}")]
+    Device {
+        /// What it takes.
+        expected: String,
+        /// What there is.
+        found: String,
+        /// What the user could do.
+        hint: &'static str,
+    },
     /// libtorch refused an operation: a defect of this program, or no memory left.
     #[error("can't {doing}")]
     Torch {
@@ -77,10 +87,10 @@ impl EngineError {
 
     fn own_hint(&self) -> Option<&'static str> {
         match self {
-            Self::Spec { hint, .. } => Some(hint),
+            Self::Spec { hint, .. } | Self::Device { hint, .. } => Some(hint),
             Self::NotFinite { what: NotFinite::Buffer, .. } => Some("look for broken values in the data"),
             Self::NotDeterministic { .. } => Some(
-                "use operations that are deterministic on the CPU, draw random numbers with torch's default generator \
+                "use operations that are deterministic, draw random numbers with torch's default generator \
                  only, and dropout only while module.training",
             ),
             Self::NotFinite { .. } | Self::AllSkipped { .. } | Self::EvaluationNotFinite { .. } => Some(

@@ -127,7 +127,12 @@ impl Layout {
 
     /// Elements of the state.
     pub(crate) fn state_len(&self) -> usize {
-        self.counters_start() + self.counters_len + self.frozen_len
+        self.frozen_start() + self.frozen_len
+    }
+
+    /// Where the frozen parameters begin in the state.
+    pub(crate) fn frozen_start(&self) -> usize {
+        self.counters_start() + self.counters_len
     }
 
     /// Where the counters begin in the state.

@@ -7,11 +7,13 @@
 
 mod batch;
 mod cells;
+mod device;
 mod engine;
 mod error;
 mod fingerprint;
 mod gradients;
 mod layout;
+mod mirror;
 mod model;
 mod norm;
 mod optimizer;
@@ -24,6 +26,7 @@ mod task;
 mod torch;
 mod trial;
 
+pub use device::{Device, Wanted};
 pub use engine::{Engine, Evaluation};
 pub use error::{EngineError, NotFinite};
 pub use fingerprint::{Fingerprint, fingerprint};

@@ -1,9 +1,11 @@
 //! A model with its state: gradients of a batch, scores of a batch, and updates. It knows no data set.
 
 use crate::cells;
+use crate::device::Placement;
 use crate::error::{Doing, EngineError, NotFinite};
 use crate::gradients::Gradients;
 use crate::layout::{Counter, Layout, Parameter, Place};
+use crate::mirror::Mirror;
 use crate::model::{Declared, Model, Pass, Views, initial_seed};
 use crate::norm::sum_of_squares;
 use crate::optimizer::{self, Update};
@@ -52,9 +54,12 @@ pub(crate) struct Replica {
     state: Storage<f32>,
     /// Of them, the model's come first.
     model_counters: usize,
-    /// The leaves of autograd's graph, on the state's memory; those that are frozen ask for no gradient.
+    /// Where passes are computed, if not on the state itself.
+    mirror: Option<Mirror>,
+    /// The leaves of autograd's graph, on the state's memory or its mirror's; those that are frozen ask for no gradient.
     parameters: Vec<Tensor>,
-    /// Where a pass finds the state's buffers, laid out like them, and may update them.
+    /// The state's buffers as a pass finds and may update them, laid out like them; where there is a mirror, its are
+    /// copied from these and back.
     scratch: Storage<f32>,
     scratch_buffers: Vec<Tensor>,
     gradients: Gradients,
@@ -63,7 +68,12 @@ pub(crate) struct Replica {
 
 impl Replica {
     /// With the initial state.
-    pub(crate) fn new(task: Task, mut model: Box<dyn Model>, recipe: Recipe) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        task: Task,
+        mut model: Box<dyn Model>,
+        recipe: Recipe,
+        placement: Placement,
+    ) -> Result<Self, EngineError> {
         torch::pin_threads();
         let (parameters, buffers, counters) = (model.parameters(), model.buffers(), model.counters());
         let skip_counter = skips::counter(recipe.on_nonfinite);
@@ -89,17 +99,31 @@ impl Replica {
                 state.as_mut_slice()[layout.counters_start() + place.offset] = *first;
             }
             let scratch = Storage::zeros(&[layout.buffers_len as i64])?;
-            let views = |of: &Storage<f32>, declared: &[Declared], starts: &[usize]| {
-                let view = |(tensor, &start): (&Declared, &usize)| of.part(start, &tensor.shape);
-                declared.iter().zip(starts).map(view).collect::<Result<Vec<_>, _>>()
+            let mut mirror = match placement {
+                Placement::InState => None,
+                Placement::Beside(device) => Some(Mirror::new(&layout, device)?),
             };
+            if let Some(mirror) = &mut mirror {
+                mirror.begin(&state, &scratch)?;
+            }
             let scratch_starts: Vec<usize> = layout.buffers.iter().map(|place| place.offset).collect();
-            let mut views = Views {
-                parameters: views(&state, &parameters, &layout.starts)?,
-                buffers: views(&state, &buffers, &buffer_starts)?,
-                scratch: views(&scratch, &buffers, &scratch_starts)?,
+            let in_state = |start, shape: &[i64]| state.part(start, shape);
+            let mut views = match &mirror {
+                None => Views {
+                    parameters: views(&parameters, &layout.starts, in_state)?,
+                    buffers: views(&buffers, &buffer_starts, in_state)?,
+                    scratch: views(&buffers, &scratch_starts, |start, shape| scratch.part(start, shape))?,
+                },
+                Some(mirror) => Views {
+                    parameters: views(&parameters, &layout.starts, |start, shape| mirror.parameter(start, shape))?,
+                    buffers: views(&buffers, &buffer_starts, in_state)?,
+                    scratch: views(&buffers, &scratch_starts, |start, shape| mirror.buffer(start, shape))?,
+                },
             };
             let leaves = model.adopt(&mut views)?;
+            if let Some(mirror) = &mirror {
+                mirror.take_parameters(&mut state)?;
+            }
             let mut trained = Vec::new();
             for (leaf, &frozen) in leaves.iter().zip(&frozen) {
                 if frozen {
@@ -120,6 +144,7 @@ impl Replica {
                 recipe,
                 layout,
                 state,
+                mirror,
                 scratch,
             })
         };
@@ -139,6 +164,9 @@ impl Replica {
     }
 
     pub(crate) fn state_mut(&mut self) -> &mut [f32] {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.replaced();
+        }
         self.state.as_mut_slice()
     }
 
@@ -162,6 +190,9 @@ impl Replica {
         let (buffers, tail) = rest.split_at(self.layout.buffers_len);
         let loss = self.training_loss(input, target, seed).doing("compute a forward pass")?;
         let value = loss.f_double_value(&[]).doing("read the loss")? as f32;
+        if let Some(mirror) = &self.mirror {
+            mirror.take_buffers(&mut self.scratch).doing("read the buffers")?;
+        }
         cells::fill(buffers, self.scratch.as_slice());
         tail.iter().for_each(|float| float.set(0.0));
         tail[0].set(value);
@@ -172,27 +203,36 @@ impl Replica {
     fn training_loss(&mut self, input: &Tensor, target: &Tensor, seed: u64) -> Result<Tensor, TchError> {
         let _generator = self.model.draws().then(|| torch::seeded(seed));
         let outputs = self.forward(input, true)?;
-        self.task.loss(&outputs, target, Reduction::Mean)
+        self.task.loss(&outputs, &self.here(target)?, Reduction::Mean)
     }
 
     /// A pass over the state's own values; what it does to buffers stays in the scratch.
     fn forward(&mut self, input: &Tensor, training: bool) -> Result<Tensor, TchError> {
         let of_state = self.layout.parameters_len..self.layout.parameters_len + self.layout.buffers_len;
         self.scratch.as_mut_slice().copy_from_slice(&self.state.as_slice()[of_state]);
+        if let Some(mirror) = &mut self.mirror {
+            mirror.begin(&self.state, &self.scratch)?;
+        }
         let start = self.layout.counters_start();
         let counter = |place: &Place| self.state.as_slice()[start + place.offset];
         let counters: Vec<f32> = self.layout.counters[..self.model_counters].iter().map(counter).collect();
         let pass = Pass::new(&self.parameters, &self.scratch_buffers, &counters, compute(&self.recipe), training);
-        let outputs = self.model.forward(input, &pass)?;
+        let input = self.here(input)?;
+        let outputs = self.model.forward(&input, &pass)?;
         debug_assert!(pass.is_complete(), "the model used all that it declared");
         Ok(outputs)
+    }
+
+    /// The tensor where passes are computed.
+    fn here(&self, tensor: &Tensor) -> Result<Tensor, TchError> {
+        self.mirror.as_ref().map_or_else(|| Ok(tensor.shallow_clone()), |mirror| mirror.here(tensor))
     }
 
     /// Scores the current parameters on a batch, with running statistics and without dropout.
     pub(crate) fn score(&mut self, input: &Tensor, target: &Tensor) -> Result<Score, EngineError> {
         let outputs = self.outputs(input)?;
         let _without_graph = tch::no_grad_guard();
-        self.task.score(&outputs, target).doing("score a batch")
+        self.here(target).and_then(|target| self.task.score(&outputs, &target)).doing("score a batch")
     }
 
     /// The outputs of an evaluation pass.
@@ -233,6 +273,9 @@ impl Replica {
             share_of_peak: share_of_peak(&self.recipe.schedule, step, self.recipe.steps),
             gradient_scale: (over_shards * clip_factor(self.recipe.clip_norm, grad_norm)) as f32,
         };
+        if let Some(mirror) = &mut self.mirror {
+            mirror.updated();
+        }
         let (before, counters) = self.state.as_mut_slice().split_at_mut(self.layout.counters_start());
         let (parameters, rest) = before.split_at_mut(self.layout.parameters_len);
         let (running, slots) = rest.split_at_mut(self.layout.buffers_len);
@@ -282,6 +325,15 @@ impl Replica {
         let range = self.skips_range()?;
         Some(Skips::new(&mut self.state.as_mut_slice()[range]))
     }
+}
+
+/// Views for these tensors, which start there.
+fn views(
+    declared: &[Declared],
+    starts: &[usize],
+    view: impl Fn(usize, &[i64]) -> Result<Tensor, TchError>,
+) -> Result<Vec<Tensor>, TchError> {
+    declared.iter().zip(starts).map(|(tensor, &start)| view(start, &tensor.shape)).collect()
 }
 
 /// Which of the parameters stay as they are.

@@ -55,9 +55,14 @@ impl<T: Element> Storage<T> {
 impl Storage<f32> {
     /// A leaf of autograd's graph over `numel(shape)` elements from `offset` on, sharing the memory.
     pub(crate) fn part(&self, offset: usize, shape: &[i64]) -> Result<Tensor, TchError> {
-        let len = shape.iter().product();
-        self.tensor.f_narrow(0, offset as i64, len)?.f_view(shape)?.f_detach()
+        part(&self.tensor, offset, shape)
     }
+}
+
+/// A leaf of autograd's graph over `numel(shape)` elements of a flat tensor from `offset` on, sharing the memory.
+pub(crate) fn part(of: &Tensor, offset: usize, shape: &[i64]) -> Result<Tensor, TchError> {
+    let len = shape.iter().product();
+    of.f_narrow(0, offset as i64, len)?.f_view(shape)?.f_detach()
 }
 
 /// The kind of all parameters, buffers and slots.

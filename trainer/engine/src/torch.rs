@@ -47,6 +47,19 @@ impl Said {
     }
 }
 
+/// From now on GPUs give the same bits for the same input: libtorch takes deterministic kernels only, and refuses
+/// operations that have none.
+#[expect(unsafe_code, reason = "calls the shim")]
+pub(crate) fn compute_alike_on_gpus() -> Result<(), TchError> {
+    unsafe extern "C" {
+        fn trainctl_torch_deterministic(error: *mut c_char, capacity: usize) -> bool;
+    }
+    let mut said = Said::default();
+    let (error, capacity) = said.room();
+    // SAFETY: the shim writes at most `capacity` bytes to `error` and keeps no pointer.
+    if unsafe { trainctl_torch_deterministic(error, capacity) } { Ok(()) } else { Err(said.error()) }
+}
+
 /// What libtorch says about itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {

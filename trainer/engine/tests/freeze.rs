@@ -4,7 +4,7 @@ mod common;
 
 use common::{Fixture, bits, digest, train, vector};
 use trainctl_checkpoint::{Group, TensorInfo};
-use trainer_engine::{Engine, EngineError};
+use trainer_engine::{Device, Engine, EngineError};
 
 const CASES: [(&str, &str); 4] =
     [("mlp", "layers.0.*"), ("convnet", "blocks.?.conv.*"), ("gpt", "blocks.0.*"), ("conv.pt", "conv.*")];
@@ -75,7 +75,9 @@ fn the_order_of_the_shards_does_not_matter() {
 #[test]
 fn a_pattern_that_fits_none_of_a_modules_parameters_is_refused_with_their_names() {
     let fixture = freezing("plain.pt", "encoder.*");
-    let Err(error @ EngineError::Spec { .. }) = Engine::new(&fixture.spec, fixture.data()) else { panic!("taken") };
+    let Err(error @ EngineError::Spec { .. }) = Engine::new(&fixture.spec, fixture.data(), Device::Cpu) else {
+        panic!("taken")
+    };
     let text = error.to_string();
     assert!(text.starts_with("train.freeze: expected patterns that fit a parameter of the model: "), "{text}");
     assert!(text.contains(".weight, ") && text.ends_with("found \"encoder.*\", which fits none"), "{text}");

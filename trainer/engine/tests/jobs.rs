@@ -7,7 +7,7 @@ use common::{evaluate_shards, train_shards};
 use std::path::Path;
 use trainctl_data::{Dataset, Manifest};
 use trainctl_jobs::ModelSpec;
-use trainer_engine::{Engine, Evaluation};
+use trainer_engine::{Device, Engine, Evaluation};
 
 /// Trains `jobs/NAME.toml` for so many steps, or as many as it says.
 fn train(name: &str, steps: Option<u64>) -> (Evaluation, Evaluation) {
@@ -24,7 +24,7 @@ fn train(name: &str, steps: Option<u64>) -> (Evaluation, Evaluation) {
     let path = folder.join(&spec.data.manifest);
     let manifest = Manifest::parse(&std::fs::read(&path).expect("read the manifest"), name).expect("a manifest");
     let data = Dataset::open(&manifest, path.parent().expect("a folder")).expect("open the data");
-    let mut engine = Engine::new(&spec, data).expect("make an engine");
+    let mut engine = Engine::new(&spec, data, Device::Cpu).expect("make an engine");
     let shards = spec.train.logical_shards;
     let before = evaluate_shards(&mut engine, shards);
     train_shards(&mut engine, shards, 0..steps, false);

@@ -4,10 +4,10 @@ mod common;
 
 use common::{Fixture, bits, evaluate, module_path, train, vector};
 use std::collections::BTreeSet;
-use tch::{CModule, Device, IValue, Tensor};
+use tch::{CModule, IValue, Tensor};
 use trainctl_checkpoint::Group;
 use trainctl_jobs::ModelSpec;
-use trainer_engine::Engine;
+use trainer_engine::{Device, Engine};
 
 fn values(engine: &Engine, name: &str) -> Vec<f32> {
     let tensor = engine.tensors().iter().find(|tensor| tensor.name == name);
@@ -16,7 +16,7 @@ fn values(engine: &Engine, name: &str) -> Vec<f32> {
 
 fn refusal(file: &str) -> String {
     let fixture = Fixture::new(file);
-    match Engine::new(&fixture.spec, fixture.data()) {
+    match Engine::new(&fixture.spec, fixture.data(), Device::Cpu) {
         Ok(_) => panic!("{file} was taken"),
         Err(error) => {
             let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
@@ -119,7 +119,7 @@ fn a_trained_state_put_into_the_module_gives_the_engines_outputs() {
     train(&mut engine, 0..20, false);
     let evaluation = evaluate(&mut engine);
 
-    let mut module = CModule::load_on_device(module_path("plain.pt"), Device::Cpu).expect("load the module");
+    let mut module = CModule::load_on_device(module_path("plain.pt"), tch::Device::Cpu).expect("load the module");
     module.set_eval();
     tch::no_grad(|| {
         for (name, mut tensor) in module.named_parameters().expect("list the parameters") {
@@ -194,12 +194,14 @@ fn modules_that_can_not_be_trained_are_refused_with_the_reason() {
 fn outputs_of_another_shape_are_refused() {
     let mut fixture = Fixture::new("number.pt");
     fixture.spec.model = Fixture::new("plain.pt").spec.model;
-    assert!(Engine::new(&fixture.spec, fixture.data()).is_err(), "a module for 64 features, data of 2");
+    assert!(Engine::new(&fixture.spec, fixture.data(), Device::Cpu).is_err(), "a module for 64 features, data of 2");
 
     // A module for four classes, on data whose target is a number.
     let mut fixture = Fixture::new("plain.pt");
     fixture.spec.train.loss = trainctl_jobs::LossSpec::Mse;
-    let error = Engine::new(&fixture.spec, common::numbers_of_64_features(fixture.folder())).err().expect("a refusal");
+    let error = Engine::new(&fixture.spec, common::numbers_of_64_features(fixture.folder()), Device::Cpu)
+        .err()
+        .expect("a refusal");
     let source = std::error::Error::source(&error).expect("the reason").to_string();
     assert!(source.contains("expected float32 outputs of shape [13, 1] or [13] for 13 samples"), "{source}");
     assert!(source.contains("found Float of shape [13, 4]"), "{source}");
@@ -211,7 +213,7 @@ fn another_file_than_the_pinned_one_is_not_loaded() {
     let ModelSpec::Torchscript { digest, .. } = &mut fixture.spec.model else { panic!("a module") };
     let right = digest.clone();
     *digest = format!("blake3:{}", "0".repeat(64));
-    let error = Engine::new(&fixture.spec, fixture.data()).err().expect("a refusal").to_string();
+    let error = Engine::new(&fixture.spec, fixture.data(), Device::Cpu).err().expect("a refusal").to_string();
     assert_eq!(
         error,
         format!(
@@ -223,6 +225,6 @@ fn another_file_than_the_pinned_one_is_not_loaded() {
 
     let ModelSpec::Torchscript { path: gone, .. } = &mut fixture.spec.model else { panic!("a module") };
     gone.push_str(".gone");
-    let error = Engine::new(&fixture.spec, fixture.data()).err().expect("a refusal").to_string();
+    let error = Engine::new(&fixture.spec, fixture.data(), Device::Cpu).err().expect("a refusal").to_string();
     assert!(error.starts_with("model.path: expected a file that this worker can read, found "), "{error}");
 }

@@ -4,10 +4,10 @@ mod common;
 
 use common::{Fixture, bits, cells, vector};
 use trainctl_jobs::{LossSpec, ModelSpec, NonFiniteSpec};
-use trainer_engine::{Engine, EngineError, NotFinite};
+use trainer_engine::{Device, Engine, EngineError, NotFinite};
 
 fn refusal(fixture: &Fixture) -> String {
-    match Engine::new(&fixture.spec, fixture.data()) {
+    match Engine::new(&fixture.spec, fixture.data(), Device::Cpu) {
         Ok(_) => panic!("{:?} was taken", fixture.spec.model),
         Err(error @ EngineError::Spec { .. }) => {
             assert!(error.hint().is_some());

@@ -29,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use trainctl_proto::v1::StartWorker;
 use trainer_collective::Poller;
+use trainer_engine::{Device, Wanted};
 use trainer_notices::{Cloud, Source};
 
 /// Exit code of a worker that could not even attach.
@@ -47,9 +48,17 @@ enum Command {
     /// Attach to a coordinator and train until told to stop
     Run(Run),
     /// Measure this machine's numerics fingerprint and print it as JSON, with the versions of program and libtorch
-    Fingerprint,
+    Fingerprint(Where),
     /// Write a TorchScript module with a checkpoint's parameters and buffers in it
     Export(Export),
+}
+
+#[derive(clap::Args)]
+struct Where {
+    /// What to compute on: cpu, cuda for the first GPU, cuda:1 for the second, or auto, the first GPU if there is one
+    /// and this libtorch can use it
+    #[arg(long, value_name = "DEVICE", env = "TRAINCTL_DEVICE", default_value = "auto")]
+    device: Wanted,
 }
 
 #[derive(clap::Args)]
@@ -95,6 +104,8 @@ struct Run {
     /// Whose metadata server gives notice before the machine is taken; SIGTERM is a notice always
     #[arg(long, value_name = "none|ec2|gce", default_value = "none", value_parser = notices)]
     notices: Notices,
+    #[command(flatten)]
+    place: Where,
 }
 
 /// Whose metadata server to watch.
@@ -119,7 +130,7 @@ fn main() -> ExitCode {
         )
         .init();
     let outcome = match Cli::parse().command {
-        Command::Fingerprint => print_fingerprint(),
+        Command::Fingerprint(Where { device }) => print_fingerprint(device),
         Command::Export(export) => export_module(&export),
         Command::Run(run) => run_worker(run),
     };
@@ -133,8 +144,8 @@ fn main() -> ExitCode {
 }
 
 #[allow(clippy::print_stdout)]
-fn print_fingerprint() -> anyhow::Result<ExitCode> {
-    let fingerprint = trainer_engine::fingerprint()?;
+fn print_fingerprint(device: Wanted) -> anyhow::Result<ExitCode> {
+    let fingerprint = trainer_engine::fingerprint(find(device)?)?;
     let described = serde_json::json!({
         "fingerprint": fingerprint.digest,
         "detail": fingerprint.detail,
@@ -143,6 +154,14 @@ fn print_fingerprint() -> anyhow::Result<ExitCode> {
     });
     println!("{described}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Before anything else is done: see [`Wanted::find`].
+fn find(device: Wanted) -> anyhow::Result<Device> {
+    device.find().map_err(|error| {
+        let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+        anyhow::anyhow!("{}{hint}", saver::chain(&error))
+    })
 }
 
 fn export_module(export: &Export) -> anyhow::Result<ExitCode> {
@@ -160,12 +179,13 @@ struct Part {
 }
 
 fn run_worker(run: Run) -> anyhow::Result<ExitCode> {
+    let device = find(run.place.device)?;
     match (run.join, &run.coordinator, &run.cluster, &run.instance, &run.worker) {
         (true, Some(url), ..) => {
             let Some((machine, start)) = Machine::join(url)? else { return Ok(ExitCode::SUCCESS) };
             let StartWorker { cluster, instance, worker, token } = start;
             let part = Part { cluster, instance: instance.clone(), worker, token };
-            let (code, number) = match work(run, part) {
+            let (code, number) = match work(run, part, device) {
                 Ok(code) => (code, u8::from(code != ExitCode::SUCCESS)),
                 Err(error) => {
                     tracing::error!("{error:#}");
@@ -177,7 +197,7 @@ fn run_worker(run: Run) -> anyhow::Result<ExitCode> {
         (_, _, Some(cluster), Some(instance), Some(worker)) => {
             let token = std::env::var("TRAINCTL_WORKER_TOKEN").context("read TRAINCTL_WORKER_TOKEN")?;
             let (cluster, instance, worker) = (cluster.clone(), instance.clone(), worker.clone());
-            work(run, Part { cluster, instance, worker, token })
+            work(run, Part { cluster, instance, worker, token }, device)
         }
         _ => anyhow::bail!("expected --join with --coordinator, or --cluster, --instance and --worker"),
     }
@@ -196,10 +216,10 @@ fn listen_address(coordinator: Option<&str>) -> String {
     std::net::SocketAddr::new(ip, 0).to_string()
 }
 
-fn work(run: Run, part: Part) -> anyhow::Result<ExitCode> {
+fn work(run: Run, part: Part, device: Device) -> anyhow::Result<ExitCode> {
     let Part { cluster, instance, worker, token } = part;
     let faults = Faults::from_environment(&worker)?;
-    let fingerprint = trainer_engine::fingerprint().context("measure the numerics fingerprint")?;
+    let fingerprint = trainer_engine::fingerprint(device).context("measure the numerics fingerprint")?;
     let listen = run.listen.unwrap_or_else(|| listen_address(run.coordinator.as_deref()));
     let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
     let coordinator = match (run.coordinator, run.coordinator_file) {
@@ -222,7 +242,7 @@ fn work(run: Run, part: Part) -> anyhow::Result<ExitCode> {
     let poller = Poller::new().context("set up polling")?;
     let (control, messages) = Control::new(poller.bell());
     let closing = attachment::start(place, listener, control.clone(), messages)?;
-    let code = setup::train(poller, &control, faults, &fingerprint);
+    let code = setup::train(poller, &control, faults, &fingerprint, device);
     let (done, heard) = oneshot::channel();
     if closing.send(done).is_ok() {
         let waited = tokio::runtime::Builder::new_current_thread().enable_time().build();

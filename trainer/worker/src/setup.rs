@@ -17,7 +17,7 @@ use trainctl_proto::v1::{Failed, Welcome};
 use trainer_collective::{Inbox, Numerics, Poller};
 use trainer_core::Rounds;
 use trainer_core::saving::Every;
-use trainer_engine::{Engine, EngineError, Fingerprint};
+use trainer_engine::{Device, Engine, EngineError, Fingerprint};
 
 /// Without a welcome for so long, there is no coordinator to work for.
 const WELCOME_PATIENCE: Duration = Duration::from_secs(120);
@@ -67,12 +67,18 @@ impl From<trainctl_checkpoint::CheckpointError> for Failure {
 }
 
 /// Waits for the welcome, sets up, trains to the end of this worker's part.
-pub(crate) fn train(mut poller: Poller, control: &Control, faults: Faults, fingerprint: &Fingerprint) -> ExitCode {
+pub(crate) fn train(
+    mut poller: Poller,
+    control: &Control,
+    faults: Faults,
+    fingerprint: &Fingerprint,
+    device: Device,
+) -> ExitCode {
     let (welcome, inbox) = match wait_for_welcome(&mut poller, control) {
         Ok(welcomed) => welcomed,
         Err(code) => return code,
     };
-    let outcome = set_up(poller, control, faults, fingerprint, &welcome, inbox).and_then(Trainer::run);
+    let outcome = set_up(poller, control, faults, (fingerprint, device), &welcome, inbox).and_then(Trainer::run);
     match outcome {
         Ok(Ended { why }) => {
             tracing::info!("ends: {why}");
@@ -111,7 +117,7 @@ fn set_up(
     poller: Poller,
     control: &Control,
     faults: Faults,
-    fingerprint: &Fingerprint,
+    (fingerprint, device): (&Fingerprint, Device),
     welcome: &Welcome,
     inbox: Inbox,
 ) -> Result<Trainer, Failure> {
@@ -124,7 +130,7 @@ fn set_up(
         move || -> Result<Engine, Failure> {
             let manifest = Manifest::parse(manifest_json.as_bytes(), &spec.data.manifest)?;
             let data = Dataset::open(&manifest, Base::of_manifest(&spec.data.manifest))?;
-            Ok(Engine::new(&spec, data)?)
+            Ok(Engine::new(&spec, data, device)?)
         }
     };
     let slowness = Slowness::from_environment(&inbox.me().worker).map_err(worker)?;

@@ -89,16 +89,30 @@ fn entries(libtorch: &Libtorch) -> Result<Vec<Entry>> {
     for program in ["trainctl", "trainctl-worker"] {
         entries.push(Entry { name: format!("bin/{program}"), from: built.join(program), runs: true });
     }
-    let libraries = libraries(&libtorch.folder().join("lib"))?;
-    entries.extend(libraries.into_iter().map(|from| Entry {
-        name: format!("lib/{}", name_of(&from)),
-        from,
-        runs: false,
-    }));
+    for folder in library_folders(libtorch.folder())? {
+        entries.extend(libraries(&folder)?.into_iter().map(|from| Entry {
+            name: format!("lib/{}", name_of(&from)),
+            from,
+            runs: false,
+        }));
+    }
     for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
         entries.push(Entry { name: licence.to_owned(), from: workspace::root().join(licence), runs: false });
     }
     Ok(entries)
+}
+
+/// libtorch's own folder, and those of CUDA's libraries where they are packages beside it, as pip installs them.
+fn library_folders(libtorch: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = vec![libtorch.join("lib")];
+    let beside = libtorch.parent().map(|packages| packages.join("nvidia"));
+    if let Some(cuda) = beside.filter(|cuda| folders[0].join("libtorch_cuda.so").exists() && cuda.is_dir()) {
+        for entry in fs::read_dir(&cuda).with_context(|| format!("read {}", cuda.display()))? {
+            let folder = entry.with_context(|| format!("read {}", cuda.display()))?.path().join("lib");
+            folders.extend(folder.is_dir().then_some(folder));
+        }
+    }
+    Ok(folders)
 }
 
 /// Every shared library of the folder. What only looks like one is for linkers.
@@ -144,6 +158,20 @@ mod tests {
             fs::write(folder.path().join(name), bytes).expect("write");
         }
         assert_eq!(libraries(folder.path()).expect("readable"), [folder.path().join("libgomp.so.1")]);
+    }
+
+    #[test]
+    fn cudas_libraries_come_from_the_packages_beside_libtorch() {
+        let packages = tempfile::tempdir().expect("make a folder");
+        let path = |name: &str| packages.path().join(name);
+        for folder in ["torch/lib", "nvidia/cu13/lib", "nvidia/nccl/lib", "nvidia/empty"] {
+            fs::create_dir_all(path(folder)).expect("make a folder");
+        }
+        assert_eq!(library_folders(&path("torch")).expect("readable"), [path("torch/lib")], "for the CPU");
+        fs::write(path("torch/lib/libtorch_cuda.so"), b"\x7fELF").expect("write");
+        let mut folders = library_folders(&path("torch")).expect("readable");
+        folders.sort();
+        assert_eq!(folders, [path("nvidia/cu13/lib"), path("nvidia/nccl/lib"), path("torch/lib")]);
     }
 
     #[test]

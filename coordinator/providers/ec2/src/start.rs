@@ -42,7 +42,6 @@ pub fn start(config: Ec2Config) -> Arc<dyn Provider> {
                 join_token: token(&request.instance),
                 bundle_uri: bundle.uri.clone(),
                 bundle_digest: bundle.digest.clone(),
-                bucket_region: None,
                 notices: Notices::Ec2,
                 orphan_minutes: ORPHAN_MINUTES,
             })

@@ -100,7 +100,6 @@ impl Inner {
             join_token: (self.config.token)(&request.instance),
             bundle_uri: self.config.bundle.uri.clone(),
             bundle_digest: self.config.bundle.digest.clone(),
-            bucket_region: None,
             notices: Notices::Gce,
             orphan_minutes: self.config.pace.orphan_minutes(),
         })

@@ -6,6 +6,7 @@ use crate::metadata::Metadata;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::mpsc;
 use tempfile::TempDir;
 use trainctl_test_servers::{FakeGcs, Seaweed, free_port};
 
@@ -112,6 +113,29 @@ fn from_s3_with_the_role_of_the_machine() {
     aws.bucket.kill();
     let output = aws.fetch(&machine, &digest);
     assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
+fn from_a_bucket_in_another_region_than_the_machine() {
+    let machine = Machine::new();
+    let (text, digest) = bundle(machine.folder.path());
+    let (asked, signatures) = mpsc::channel();
+    let bucket = Metadata::bucket("eu-central-1", &text, asked);
+    let metadata = Metadata::ec2("AKIATEST", "secret");
+    let variables = [
+        ("TRAINCTL_NOTICES", "ec2"),
+        ("TRAINCTL_BUNDLE_URI", &format!("s3://example/{KEY}")),
+        ("TRAINCTL_BUNDLE_DIGEST", &digest),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.endpoint()),
+        ("AWS_ENDPOINT_URL_S3", bucket.endpoint()),
+    ];
+    let output = machine.boot("fetch", &variables);
+    assert!(output.status.success(), "{}", told(&output));
+    let signatures: Vec<String> = signatures.try_iter().collect();
+    assert_eq!(signatures[0], "HEAD ", "where it lies is asked without keys");
+    assert!(signatures[1].contains("/eu-central-1/s3/"), "{signatures:?}");
+    let found = std::fs::read_to_string(machine.path("run/found.env")).expect("what it found");
+    assert_eq!(found, "TRAINCTL_ADDRESS=\"10.20.1.7\"\nAWS_REGION=\"eu-central-1\"\n");
 }
 
 #[test]

@@ -19,7 +19,6 @@ pub(crate) fn boot() -> Boot {
         join_token: "worker:i7:secret-of-i7".to_owned(),
         bundle_uri: "s3://example-trainctl/bundles/trainctl-0.1.0-linux-x86_64.tar.zst".to_owned(),
         bundle_digest: format!("sha256:{}", "0".repeat(64)),
-        bucket_region: Some("eu-central-1".to_owned()),
         notices: Notices::Ec2,
         orphan_minutes: 60,
     }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
 
 const TOKEN: &str = "a-token-of-imds";
 
@@ -42,6 +43,17 @@ impl Metadata {
         })
     }
 
+    /// A bucket that lies in this region and has one object. It tells `asked` how each request was signed.
+    pub(crate) fn bucket(region: &'static str, object: &str, asked: mpsc::Sender<String>) -> Self {
+        let object = object.to_owned();
+        Self::answering(move |method, _, headers| {
+            let signed = headers.iter().find(|header| header.starts_with("authorization: "));
+            let _ = asked.send(format!("{method} {}", signed.map_or("", String::as_str)));
+            let region = format!("x-amz-bucket-region: {region}\r\n");
+            if method == "HEAD" { ("403 Forbidden", region, String::new()) } else { ("200 OK", region, object.clone()) }
+        })
+    }
+
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -50,7 +62,16 @@ impl Metadata {
         self.endpoint.trim_start_matches("http://")
     }
 
+    /// 404 where there is no answer.
     fn start(answer: impl Fn(&str, &str, &[String]) -> Option<String> + Send + 'static) -> Self {
+        Self::answering(move |method, path, headers| match answer(method, path, headers) {
+            Some(body) => ("200 OK", String::new(), body),
+            None => ("404 Not Found", String::new(), String::new()),
+        })
+    }
+
+    /// With status, further headers and body.
+    fn answering(answer: impl Fn(&str, &str, &[String]) -> (&'static str, String, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
         std::thread::spawn(move || {
@@ -63,8 +84,11 @@ impl Metadata {
     }
 }
 
-/// One request, and its answer: 404 where there is none.
-fn serve(stream: &TcpStream, answer: impl Fn(&str, &str, &[String]) -> Option<String>) -> std::io::Result<()> {
+/// One request, and its answer.
+fn serve(
+    stream: &TcpStream,
+    answer: impl Fn(&str, &str, &[String]) -> (&'static str, String, String),
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     let mut words = request.split(' ');
@@ -78,10 +102,7 @@ fn serve(stream: &TcpStream, answer: impl Fn(&str, &str, &[String]) -> Option<St
         let (name, value) = line.split_once(": ").unwrap_or((&line, ""));
         headers.push(format!("{}: {value}", name.to_lowercase()));
     }
-    let (status, body) = match answer(method, path, &headers) {
-        Some(body) => ("200 OK", body),
-        None => ("404 Not Found", String::new()),
-    };
+    let (status, further, body) = answer(method, path, &headers);
     let mut stream = stream;
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    write!(stream, "HTTP/1.1 {status}\r\n{further}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }

@@ -49,7 +49,7 @@ fn hostile_names_stay_names() {
 
 #[test]
 fn files_arrive_as_they_are() {
-    let Some(files) = files_of(&cloud_config(&Boot { notices: Notices::Gce, bucket_region: None, ..boot() })) else {
+    let Some(files) = files_of(&cloud_config(&Boot { notices: Notices::Gce, ..boot() })) else {
         return;
     };
     for (path, text) in &files {

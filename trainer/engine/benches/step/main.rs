@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use trainer_collective::{Buffers, Context, Exchange, Identity, Inbox, Links, Meeting, Mesh, Numerics, Poller};
 use trainer_core::membership::Header;
 use trainer_core::{Assignment, Member, Phase, Round};
-use trainer_engine::Engine;
+use trainer_engine::{Device, Engine};
 
 /// The engine's step may take this many times the bare loop's.
 const TARGET: f64 = 1.02;
@@ -49,7 +49,7 @@ struct Ours {
 
 impl Ours {
     fn new(job: &Job) -> Self {
-        let engine = Engine::new(&job.spec, job.open()).expect("make the engine");
+        let engine = Engine::new(&job.spec, job.open(), Device::Cpu).expect("make the engine");
         let mut poller = Poller::new().expect("set up polling");
         let me = Identity { worker: "w1".to_owned(), secret: [0; 32] };
         let inbox = Inbox::new(me, Links::default(), poller.bell()).expect("set up connections");

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use trainctl_checkpoint::state_digest;
 use trainctl_data::{Dataset, Manifest, PinOptions, Shape, TargetKind, pin};
 use trainctl_jobs::JobSpec;
-use trainer_engine::{Engine, Evaluation};
+use trainer_engine::{Device, Engine, Evaluation};
 
 pub(crate) const SHARDS: u32 = 8;
 
@@ -74,7 +74,7 @@ impl Fixture {
 
     /// An engine in its first state.
     pub(crate) fn engine(&self) -> Engine {
-        Engine::new(&self.spec, self.data()).expect("make an engine")
+        Engine::new(&self.spec, self.data(), Device::Cpu).expect("make an engine")
     }
 }
 

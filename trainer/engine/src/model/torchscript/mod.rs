@@ -13,7 +13,7 @@ use crate::error::{EngineError, without_stack};
 use crate::storage::Storage;
 use crate::task::{Output, Task};
 use module::{Module, Named};
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 pub(crate) struct Torchscript {
     module: Module,
@@ -22,7 +22,7 @@ pub(crate) struct Torchscript {
     parameters: Vec<Named>,
     /// All buffers, in the module's order, and what each is to training.
     buffers: Vec<(Named, Role)>,
-    /// The memory of the counters, one to a cache line.
+    /// The memory of the counters, the host's, one to a cache line.
     counters: Storage<i64>,
 }
 
@@ -140,6 +140,9 @@ impl Model for Torchscript {
 
     fn adopt(&mut self, views: &mut Views) -> Result<Vec<Tensor>, TchError> {
         let _without_graph = tch::no_grad_guard();
+        if let Some(Device::Cuda(number)) = views.parameters.first().map(Tensor::device) {
+            self.module.move_to_cuda(number)?;
+        }
         for (named, view) in self.parameters.iter_mut().zip(&mut views.parameters) {
             view.f_copy_(&named.tensor)?;
             named.tensor.f_set_data(view)?;

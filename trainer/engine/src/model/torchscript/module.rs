@@ -72,6 +72,17 @@ impl Module {
         if done { Ok(()) } else { Err(said.error()) }
     }
 
+    /// Moves its tensors to the GPU of this number, those that [`Module::load`] gave with them.
+    #[expect(unsafe_code, reason = "calls the shim")]
+    pub(super) fn move_to_cuda(&mut self, number: usize) -> Result<(), TchError> {
+        let mut said = Said::default();
+        let (error, capacity) = said.room();
+        let number = i8::try_from(number).map_err(|_| TchError::Torch(format!("there is no GPU {number}")))?;
+        // SAFETY: the handle is the shim's.
+        let done = unsafe { trainctl_module_to_cuda(self.handle.as_ptr(), number, error, capacity) };
+        if done { Ok(()) } else { Err(said.error()) }
+    }
+
     /// Runs `forward`.
     #[expect(unsafe_code, reason = "calls the shim")]
     pub(super) fn forward(&mut self, input: &Tensor, training: bool) -> Result<Tensor, TchError> {
@@ -124,6 +135,7 @@ unsafe extern "C" {
         error: *mut c_char,
         capacity: usize,
     ) -> bool;
+    fn trainctl_module_to_cuda(handle: *mut c_void, number: i8, error: *mut c_char, capacity: usize) -> bool;
     fn trainctl_module_forward(
         handle: *mut c_void,
         input: *const C_tensor,
