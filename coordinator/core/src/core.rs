@@ -8,7 +8,7 @@ use crate::ledger::{self, CostReport};
 use crate::records::LoadError;
 use crate::rejection::Rejection;
 use crate::settings::Settings;
-use crate::state::{Marks, State};
+use crate::state::State;
 use crate::view::{InstanceView, JobView, PoolView, WorkerView};
 use crate::{apply, observe, plan, records, view};
 use trainctl_jobs::JobSpec;
@@ -62,17 +62,22 @@ impl Core {
         for round in 0.. {
             self.state.touch_accounts();
             self.state.settle_phases(now);
+            self.state.settle_tally();
             let plan = plan::plan(&self.state, now);
             if plan.choices.is_empty() {
                 break;
             }
             assert!(round < ROUNDS_MAX, "planning does not come to an end: {:?}", plan.choices);
+            let last = plan.is_last(&self.state);
             for choice in plan.choices {
                 apply::apply(&mut self.state, now, choice, &mut effects);
             }
+            if last {
+                break;
+            }
         }
         plan::reckon(&mut self.state, now);
-        self.state.marks = Marks::default();
+        self.state.clear_marks(now);
         out.extend(records::changed(&mut self.state));
         out.extend(effects);
         observed
@@ -162,13 +167,9 @@ impl Core {
     pub fn pools(&self) -> Vec<PoolView> {
         let view = |pool: &crate::state::Pool| PoolView {
             spec: pool.spec.clone(),
-            in_use: self.state.in_use(&pool.spec.name),
+            in_use: pool.in_use,
             evictions: pool.evictions,
-            evictions_per_hour: pool.evictions_per_hour(
-                self.now,
-                self.state.in_use(&pool.spec.name),
-                &self.state.settings,
-            ),
+            evictions_per_hour: pool.evictions_per_hour(self.now, &self.state.settings),
             resting_until: self.state.resting(&pool.spec, self.now).map(|rest| rest.until),
         };
         self.state.pools().map(view).collect()

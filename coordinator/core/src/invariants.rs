@@ -3,7 +3,7 @@
 use crate::corruption::Corruption;
 use crate::ids::{Generation, WorkerId};
 use crate::state::{Group, Job, JobState, Standing, State, Submission, Worker};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// # Panics
 /// When something does not hold, naming it.
@@ -20,8 +20,34 @@ pub(crate) fn check(state: &State) {
         let known = state.job(&instance.job).is_some() && state.pool(&instance.pool).is_some();
         assert!(known, "{} is of no known job or pool", instance.id);
     }
+    check_tally(state);
     state.ledger().check(|job, id| state.instance(id).is_some_and(|instance| instance.job == *job));
     assert!(state.gone().count() <= state.settings.gone_max, "too many workers that are gone are kept");
+}
+
+/// What is counted as it changes is what counting anew gives.
+fn check_tally(state: &State) {
+    let (mut in_use, mut staying, mut queues) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for instance in state.instances() {
+        *in_use.entry(&instance.pool).or_insert(0) += 1;
+    }
+    for (job, submission) in state.queue() {
+        for (pool, workers) in state.count(&job.id).pools {
+            *staying.entry(pool).or_insert(0) += workers;
+            *queues.entry(submission.queue()).or_insert(0) += workers;
+        }
+    }
+    for pool in state.pools() {
+        let name = &pool.spec.name;
+        assert_eq!(pool.in_use, in_use.get(name).copied().unwrap_or(0), "instances in {name}");
+        // After a restart jobs are counted with the first event.
+        if state.marks.is_empty() {
+            assert_eq!(pool.staying, staying.get(name).copied().unwrap_or(0), "workers in {name}");
+        }
+    }
+    for (queue, workers) in queues.into_iter().filter(|_| state.marks.is_empty()) {
+        assert_eq!(state.tally().queue(queue), workers, "workers of queue {queue}");
+    }
 }
 
 fn check_job(state: &State, job: &Job, submission: &Submission) {

@@ -84,7 +84,7 @@ pub(crate) fn changed(state: &mut State) -> Vec<Action> {
     for decided in changes.decisions {
         match decided {
             Decided::Added { job, number } => {
-                let decision = state.decisions(&job).find(|decision| decision.number == number);
+                let decision = state.decision(&job, number);
                 add(decision_key(&job, number), decision.map(json));
             }
             Decided::Dropped { job, number } => add(decision_key(&job, number), None),

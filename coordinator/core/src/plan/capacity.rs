@@ -49,7 +49,7 @@ pub(super) struct Order<'s> {
     bought: u32,
     /// What is bought for it, US dollars an hour.
     usd_per_hour: f64,
-    /// Its workers in each zone.
+    /// Its workers in each zone, once it buys.
     neighbours: BTreeMap<&'s Place, u32>,
 }
 
@@ -57,17 +57,20 @@ impl<'s> Order<'s> {
     fn new(offers: &Offers<'s>, fleet: Fleet<'s>) -> Self {
         let (have, want) = (fleet.have(), fleet.submission.workers_max());
         let needed = if fleet.job.groupless() { fleet.submission.workers_min().saturating_sub(have) } else { 0 };
-        let mut neighbours = BTreeMap::new();
-        for worker in fleet.counted() {
-            if let Some(pool) = fleet.pool(worker).filter(|pool| !pool.secure()) {
-                *neighbours.entry(&pool.spec.place).or_insert(0) += 1;
-            }
-        }
         // A job that lacks nothing and has nothing to replace need not know what there is.
         let idle = have >= want && !swaps::may_swap(&fleet);
         let usable = if idle { Vec::new() } else { offers.usable(&fleet) };
         let pressed = !idle && fleet.pressed();
-        Self { fleet, usable, have, want, pressed, needed, bought: 0, usd_per_hour: 0.0, neighbours }
+        Self { fleet, usable, have, want, pressed, needed, bought: 0, usd_per_hour: 0.0, neighbours: BTreeMap::new() }
+    }
+
+    fn count_neighbours(&mut self) {
+        if self.neighbours.is_empty() {
+            let pools = self.fleet.counted().filter_map(|worker| self.fleet.pool(worker));
+            for pool in pools.filter(|pool| !pool.secure()) {
+                *self.neighbours.entry(&pool.spec.place).or_insert(0) += 1;
+            }
+        }
     }
 
     fn lacking(&self) -> u32 {
@@ -216,6 +219,10 @@ impl<'s> Exchange<'s> {
         if for_deadline {
             fitting.retain(secure);
         }
+        if fitting.is_empty() {
+            return false;
+        }
+        order.count_neighbours();
         let neighbours = |at: usize| self.offers.zone(at).and_then(|zone| order.neighbours.get(zone)).map_or(0, |n| *n);
         let candidates: Vec<Candidate> = fitting
             .iter()

@@ -4,6 +4,7 @@ use crate::event::Market;
 use crate::ids::{PoolName, Timestamp};
 use crate::policy::Outlook;
 use crate::state::{Group, Job, JobState, Origin, Pool, Standing, State, Submission, Worker};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use trainctl_jobs::OnDemandSpec;
 
@@ -14,11 +15,12 @@ pub(super) struct Fleet<'s> {
     pub(super) job: &'s Job,
     pub(super) submission: &'s Submission,
     pub(super) team: Vec<&'s Worker>,
+    outlook: OnceCell<Option<Outlook>>,
 }
 
 impl<'s> Fleet<'s> {
     pub(super) fn new(state: &'s State, now: Timestamp, (job, submission): (&'s Job, &'s Submission)) -> Self {
-        Self { state, now, job, submission, team: state.team(&job.id) }
+        Self { state, now, job, submission, team: state.team(&job.id), outlook: OnceCell::new() }
     }
 
     /// Neither lost nor on their way out.
@@ -63,12 +65,16 @@ impl<'s> Fleet<'s> {
 
     /// `None`: it has no deadline, or nothing that is not taken away could meet it.
     pub(super) fn outlook(&self) -> Option<Outlook> {
+        *self.outlook.get_or_init(|| self.reckoned())
+    }
+
+    fn reckoned(&self) -> Option<Outlook> {
         let deadline = self.submission.deadline()?;
         if self.submission.on_demand() == OnDemandSpec::Never {
             return None;
         }
         let settings = &self.state.settings;
-        let secure_pools = self.secure_pools();
+        let (secure_pools, spot_pools): (Vec<&Pool>, Vec<&Pool>) = self.pools().partition(|pool| pool.secure());
         let places = secure_pools.iter().map(|pool| pool.spec.capacity).fold(0, u32::saturating_add);
         let workers = places.min(self.submission.workers_max());
         if workers == 0 {
@@ -97,7 +103,7 @@ impl<'s> Fleet<'s> {
             start_ms,
             changeover_ms: settings.changeover_ms.saturating_add(save_ms),
             unsaved_ms: ms(self.unsaved_steps(held), 0.0).unwrap_or(0),
-            evictions_ms: Outlook::evictions_ms(left_ms, self.evictions_per_hour(), start_ms),
+            evictions_ms: Outlook::evictions_ms(left_ms, self.evictions_per_hour(&spot_pools), start_ms),
             unmeasured_ms: self.submission.at.plus_ms(waits_ms as u64).0.saturating_sub(self.now.0),
         })
     }
@@ -117,32 +123,24 @@ impl<'s> Fleet<'s> {
     }
 
     /// Of one spot instance, in the middle of the job's places.
-    fn evictions_per_hour(&self) -> f64 {
-        let spot = self.pools(|pool| !pool.secure());
-        let rate = |pool: &&Pool| {
-            let in_use = self.state.in_use(&pool.spec.name);
-            pool.evictions_per_hour(self.now, in_use, &self.state.settings)
-        };
+    fn evictions_per_hour(&self, spot: &[&Pool]) -> f64 {
+        let rate = |pool: &&Pool| pool.evictions_per_hour(self.now, &self.state.settings);
         let mut rates: Vec<f64> = spot.iter().map(rate).collect();
         rates.sort_by(f64::total_cmp);
         rates.get(rates.len() / 2).copied().unwrap_or(0.0)
     }
 
-    /// Pools of the job whose instances nobody takes away.
-    fn secure_pools(&self) -> Vec<&'s Pool> {
-        self.pools(Pool::secure)
-    }
-
-    /// Such places of the job's pools that it may use.
-    fn pools(&self, pick: impl Fn(&Pool) -> bool) -> Vec<&'s Pool> {
+    /// Places of the job's pools that it may use.
+    fn pools(&self) -> impl Iterator<Item = &'s Pool> {
         let settings = &self.state.settings;
-        let listed = |pool: &Pool| self.submission.pools().any(|name| name == pool.spec.of || name == pool.spec.name);
-        let usable = |pool: &Pool| {
+        let names = &self.submission.spec.resources.pools;
+        let listed = move |pool: &Pool| names.iter().any(|name| *name == pool.spec.of.0 || *name == pool.spec.name.0);
+        let usable = move |pool: &Pool| {
             self.submission.may_be_in(&pool.spec.place)
                 && !self.job.given_up(&pool.spec.of, settings)
                 && self.job.rejects(&pool.spec, self.now, settings).is_none()
         };
-        self.state.pools().filter(|pool| pick(pool) && listed(pool) && usable(pool)).collect()
+        self.state.pools().filter(move |pool| listed(pool) && usable(pool))
     }
 
     /// From a launch until the worker trains. What was measured ends when it attaches, and the next may be slower. An

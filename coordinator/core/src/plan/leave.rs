@@ -7,18 +7,20 @@ use crate::state::{Departure, InstanceState, Job, JobState, Standing, State, Sto
 
 /// Workers to be told that there is nothing left for them to do.
 pub(super) fn dismissals(state: &State, _now: Timestamp, jobs: &[(&Job, &Submission)]) -> Vec<Choice> {
-    let leaving = jobs.iter().flat_map(|(job, _)| state.team(&job.id)).filter_map(|worker| {
-        let cause = dismissal(state, worker)?;
-        Some(Choice::Dismiss { worker: worker.id.clone(), cause })
-    });
-    leaving.collect()
+    let of_job = |(job, _): &(&Job, &Submission)| {
+        let leaving = |worker: &Worker| {
+            let cause = dismissal(job, worker)?;
+            Some(Choice::Dismiss { worker: worker.id.clone(), cause })
+        };
+        state.team(&job.id).into_iter().filter_map(leaving).collect::<Vec<_>>()
+    };
+    jobs.iter().flat_map(of_job).collect()
 }
 
-fn dismissal(state: &State, worker: &Worker) -> Option<DismissCause> {
+fn dismissal(job: &Job, worker: &Worker) -> Option<DismissCause> {
     if matches!(worker.standing, Standing::Done | Standing::Lost { .. }) {
         return None;
     }
-    let (job, _) = state.job_of(&worker.job);
     if job.ended().is_some() {
         return Some(DismissCause::JobEnded);
     }

@@ -15,7 +15,7 @@ mod yields;
 
 pub(crate) use timers::{next_deadline, reckon};
 
-use crate::decision::{DismissCause, DrainCause, LaunchCause, LaunchTerms};
+use crate::decision::{DismissCause, DrainCause, LaunchCause, LaunchTerms, ReplaceCause};
 use crate::ids::{InstanceId, JobId, PoolName, Timestamp, WorkerId};
 use crate::policy::Outlook;
 use crate::shares::ShardMove;
@@ -26,6 +26,20 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) choices: Vec<Choice>,
+}
+
+impl Plan {
+    /// It only notes what is lacking, and nothing rests on that but who is too large for its pools.
+    pub(crate) fn is_last(&self, state: &State) -> bool {
+        let too_large = |shortage: Option<&Shortage>| matches!(shortage, Some(Shortage::TooSmall { .. }));
+        self.choices.iter().all(|choice| match choice {
+            Choice::Note { job, shortage } => {
+                let before = state.job(job).and_then(|job| job.shortage.as_ref());
+                !too_large(before) && !too_large(shortage.as_ref())
+            }
+            _ => false,
+        })
+    }
 }
 
 /// One thing to do, with its reason.
@@ -74,12 +88,16 @@ pub(crate) enum Choice {
 }
 
 impl Choice {
-    /// It follows from time alone, and need not be done to the second: a timer finds it soon enough.
+    /// It follows from time or the market alone, and need not be done to the second: a timer finds it soon enough.
     pub(crate) fn may_wait(&self) -> bool {
         match self {
             Self::Launch(purchase) => purchase.replaces.is_some(),
             Self::Hurry { .. } => true,
-            Self::Depart { departure, .. } => *departure == Departure::TooLate,
+            Self::Depart { departure, .. } => match departure {
+                Departure::TooLate | Departure::NotNeeded { .. } => true,
+                Departure::Replaced { cause, .. } => *cause != ReplaceCause::AtRisk,
+                _ => false,
+            },
             _ => false,
         }
     }

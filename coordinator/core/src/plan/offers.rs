@@ -7,14 +7,17 @@ use crate::ids::{JobId, PoolName, Timestamp};
 use crate::policy::{Terms, score};
 use crate::settings::Settings;
 use crate::state::{Pool, State};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use trainctl_jobs::OnDemandSpec;
 
 /// All places of all pools, while a plan is made.
 pub(super) struct Offers<'s> {
+    state: &'s State,
+    now: Timestamp,
     all: Vec<Offer<'s>>,
     /// Indices by the name that jobs list.
-    listed: BTreeMap<&'s PoolName, Vec<usize>>,
+    listed: BTreeMap<&'s str, Vec<usize>>,
 }
 
 /// One place of a pool.
@@ -24,8 +27,8 @@ pub(super) struct Offer<'s> {
     pub(super) known: bool,
     /// What it would give now.
     pub(super) free: u32,
-    /// Of one instance.
-    pub(super) evictions_per_hour: f64,
+    /// Of one instance, once it was asked for.
+    evictions_per_hour: OnceCell<f64>,
     /// A job that comes first waits for it.
     pub(super) claimed: Option<JobId>,
 }
@@ -43,29 +46,33 @@ pub(super) struct Usable {
 
 impl<'s> Offers<'s> {
     pub(super) fn new(state: &'s State, now: Timestamp) -> Self {
-        let mut listed: BTreeMap<&PoolName, Vec<usize>> = BTreeMap::new();
+        let mut listed: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         let mut all = Vec::new();
         for pool in state.pools() {
-            let (spec, in_use) = (&pool.spec, state.in_use(&pool.spec.name));
-            let known = state.announced(&spec.name) && state.listed(&spec.name);
-            let gives = state.listed(&spec.name) && state.resting(spec, now).is_none();
-            listed.entry(&spec.of).or_default().push(all.len());
+            let spec = &pool.spec;
+            let known = state.announced(&spec.name) && state.listed(spec);
+            let gives = state.listed(spec) && state.resting(spec, now).is_none();
+            listed.entry(&spec.of.0).or_default().push(all.len());
             if spec.of != spec.name {
-                listed.entry(&spec.name).or_default().push(all.len());
+                listed.entry(&spec.name.0).or_default().push(all.len());
             }
             all.push(Offer {
                 pool,
                 known,
-                free: if gives { spec.capacity.saturating_sub(in_use) } else { 0 },
-                evictions_per_hour: pool.evictions_per_hour(now, in_use, &state.settings),
+                free: if gives { spec.capacity.saturating_sub(pool.in_use) } else { 0 },
+                evictions_per_hour: OnceCell::new(),
                 claimed: None,
             });
         }
-        Self { all, listed }
+        Self { state, now, all, listed }
     }
 
     pub(super) fn get(&self, at: usize) -> &Offer<'s> {
         &self.all[at]
+    }
+
+    fn evictions_per_hour(&self, offer: &Offer<'_>) -> f64 {
+        *offer.evictions_per_hour.get_or_init(|| offer.pool.evictions_per_hour(self.now, &self.state.settings))
     }
 
     /// One is taken.
@@ -87,7 +94,7 @@ impl<'s> Offers<'s> {
     fn listed_by(&self, fleet: &Fleet<'_>) -> Vec<(usize, usize)> {
         let mut places = Vec::new();
         for (preference, name) in fleet.submission.spec.resources.pools.iter().enumerate() {
-            let of_pool = self.listed.get(&PoolName(name.clone())).into_iter().flatten();
+            let of_pool = self.listed.get(name.as_str()).into_iter().flatten();
             places.extend(of_pool.map(|at| (*at, preference)));
         }
         places
@@ -134,7 +141,7 @@ impl<'s> Offers<'s> {
         score(&Terms {
             usd_per_hour,
             speed: speed(),
-            evictions_per_hour: offer.evictions_per_hour,
+            evictions_per_hour: self.evictions_per_hour(offer),
             eviction_cost_hours: settings.eviction_cost_ms as f64 / 3.6e6,
         })
     }
@@ -151,7 +158,7 @@ impl<'s> Offers<'s> {
         Some(LaunchTerms {
             usd_per_hour: price.usd_per_hour,
             on_demand_usd_per_hour: price.on_demand_usd_per_hour,
-            evictions_per_hour: offer.evictions_per_hour,
+            evictions_per_hour: self.evictions_per_hour(offer),
             score_usd_per_hour: usable.score,
         })
     }

@@ -9,15 +9,18 @@ use crate::state::{InstanceState, Job, JobState, Link, LossCause, Standing, Stat
 
 /// Workers that are treated as dead by now.
 pub(super) fn losses(state: &State, now: Timestamp, jobs: &[(&Job, &Submission)]) -> Vec<Choice> {
-    let lost = jobs.iter().flat_map(|(job, _)| state.team(&job.id)).filter_map(|worker| {
-        let (at, cause) = lost_at(state, worker)?;
-        (at <= now).then(|| Choice::Lose { worker: worker.id.clone(), cause })
-    });
-    lost.collect()
+    let of_job = |(job, _): &(&Job, &Submission)| {
+        let lost = |worker: &Worker| {
+            let (at, cause) = lost_at(state, job, worker)?;
+            (at <= now).then(|| Choice::Lose { worker: worker.id.clone(), cause })
+        };
+        state.team(&job.id).into_iter().filter_map(lost).collect::<Vec<_>>()
+    };
+    jobs.iter().flat_map(of_job).collect()
 }
 
 /// When a worker is treated as dead if nothing more is heard of it.
-fn lost_at(state: &State, worker: &Worker) -> Option<(Timestamp, LossCause)> {
+fn lost_at(state: &State, job: &Job, worker: &Worker) -> Option<(Timestamp, LossCause)> {
     let settings = &state.settings;
     if matches!(worker.standing, Standing::Done | Standing::Lost { .. }) {
         return None;
@@ -39,7 +42,7 @@ fn lost_at(state: &State, worker: &Worker) -> Option<(Timestamp, LossCause)> {
         }
     };
     let ms = settings.stop_ms;
-    let stuck = stuck_since(state, worker).map(|since| (since.plus_ms(ms), LossCause::StopTimedOut { ms }));
+    let stuck = stuck_since(job, worker).map(|since| (since.plus_ms(ms), LossCause::StopTimedOut { ms }));
     Some(match stuck {
         Some(stuck) if stuck.0 < silent.0 => stuck,
         _ => silent,
@@ -47,8 +50,7 @@ fn lost_at(state: &State, worker: &Worker) -> Option<(Timestamp, LossCause)> {
 }
 
 /// A worker that was told to leave, or whose peers have finished, has so long to follow.
-fn stuck_since(state: &State, worker: &Worker) -> Option<Timestamp> {
-    let (job, _) = state.job_of(&worker.job);
+fn stuck_since(job: &Job, worker: &Worker) -> Option<Timestamp> {
     match worker.standing {
         Standing::Leaving { since } => Some(since),
         Standing::Member if !job.finishes.contains_key(&worker.id) => job.first_finish,
@@ -60,27 +62,28 @@ fn stuck_since(state: &State, worker: &Worker) -> Option<Timestamp> {
 /// early, never too late.
 pub(crate) fn next_deadline(state: &State, now: Timestamp) -> Option<Timestamp> {
     let rests = state.rests().map(|rest| rest.until);
-    rests.chain(state.wakes.first()).filter(|at| *at > now).min()
+    rests.chain(state.wakes.first()).chain(state.review()).filter(|at| *at > now).min()
 }
 
-/// Every job of which anything changed gets its time anew, and is known by whether it looks at offers.
+/// Every job of which anything changed gets its time anew, and is known by whether it looks at offers or deadlines.
 pub(crate) fn reckon(state: &mut State, now: Timestamp) {
     let reckoned = |entry: (&Job, &Submission)| {
-        let watchful = entry.0.ended().is_none() && (entry.1.deadline().is_some() || waits_for_offers(state, entry.0));
-        (entry.0.id.clone(), wake_at(state, now, entry), watchful)
+        let open = entry.0.ended().is_none();
+        let (watchful, dated) = (open && waits_for_offers(state, entry.0), open && entry.1.deadline().is_some());
+        (entry.0.id.clone(), wake_at(state, now, entry, watchful), watchful, dated)
     };
     let reckoned: Vec<_> = state.touched().into_iter().map(reckoned).collect();
-    for (job, at, watchful) in reckoned {
+    for (job, at, watchful, dated) in reckoned {
         state.wakes.set(&job, at);
-        state.set_watchful(&job, watchful);
+        state.set_watchful(&job, watchful, dated);
     }
 }
 
 /// The same of what concerns one job.
-fn wake_at(state: &State, now: Timestamp, entry: (&Job, &Submission)) -> Option<Timestamp> {
+fn wake_at(state: &State, now: Timestamp, entry: (&Job, &Submission), watchful: bool) -> Option<Timestamp> {
     let (job, settings) = (entry.0, &state.settings);
     let team = state.team(&job.id);
-    let losses = team.iter().filter_map(|worker| Some(lost_at(state, worker)?.0));
+    let losses = team.iter().filter_map(|worker| Some(lost_at(state, job, worker)?.0));
     let batches = team.iter().filter_map(|worker| match worker.standing {
         Standing::Ready { since, .. } => Some(since.plus_ms(settings.join_batch_ms)),
         _ => None,
@@ -105,7 +108,7 @@ fn wake_at(state: &State, now: Timestamp, entry: (&Job, &Submission)) -> Option<
         (open && !matches!(job.state, JobState::Stopping { .. })).then(|| ledger::stops_at(state, now, job)).flatten();
     let deadline = open.then(|| hurries_at(state, now, entry)).flatten();
     // Heartbeats tell how fast it is, and so what its deadline allows.
-    let reviewed = open && (job.hurried || waits_for_offers(state, job));
+    let reviewed = open && (job.hurried || watchful);
     let review = reviewed.then(|| now.plus_ms(settings.review_ms));
     let rejected = job.rejected.iter().filter(|_| open).map(|rejected| rejected.at.plus_ms(settings.rejected_rest_ms));
     let singles = [group, rest, budget, deadline, review].into_iter().flatten();
@@ -113,7 +116,7 @@ fn wake_at(state: &State, now: Timestamp, entry: (&Job, &Submission)) -> Option<
 }
 
 /// It has workers that go when others can be had in their place.
-pub(super) fn waits_for_offers(state: &State, job: &Job) -> bool {
+fn waits_for_offers(state: &State, job: &Job) -> bool {
     let market = |worker: &Worker| Some(state.pool(&state.instance(&worker.instance)?.pool)?.spec.market);
     let may_go = |worker: &Worker| worker.at_risk || market(worker) == Some(Market::OnDemand);
     state.team(&job.id).into_iter().any(may_go)

@@ -5,7 +5,7 @@
 use super::Choice;
 use super::capacity::Order;
 use super::offers::{Offers, Usable};
-use crate::ids::{JobId, PoolName};
+use crate::ids::JobId;
 use crate::state::{Departure, Job, JobState, Shortage, State, Submission, Worker};
 use std::cell::OnceCell;
 use std::cmp::Reverse;
@@ -14,12 +14,8 @@ use std::collections::{BTreeMap, VecDeque};
 /// What the plan has given to queues, and who could yield.
 pub(super) struct Yields<'s> {
     state: &'s State,
-    /// Workers of each queue, with what is bought for it.
-    used: OnceCell<BTreeMap<&'s str, u32>>,
-    /// Bought before `used` was asked for.
+    /// For each queue.
     bought: BTreeMap<&'s str, u32>,
-    /// Workers of each place that are not on their way out.
-    staying: OnceCell<BTreeMap<&'s PoolName, u32>>,
     idle: OnceCell<Vec<Idle<'s>>>,
     spare: OnceCell<Spares<'s>>,
 }
@@ -44,14 +40,7 @@ struct Spare<'s> {
 
 impl<'s> Yields<'s> {
     pub(super) fn new(state: &'s State) -> Self {
-        Self {
-            state,
-            used: OnceCell::new(),
-            bought: BTreeMap::new(),
-            staying: OnceCell::new(),
-            idle: OnceCell::new(),
-            spare: OnceCell::new(),
-        }
+        Self { state, bought: BTreeMap::new(), idle: OnceCell::new(), spare: OnceCell::new() }
     }
 
     /// The queue with the fewest workers; of equal ones, that of the earlier job.
@@ -71,23 +60,14 @@ impl<'s> Yields<'s> {
     }
 
     fn workers_of(&self, queue: &str) -> u32 {
-        let used = self.used.get_or_init(|| {
-            let mut used = BTreeMap::new();
-            for (job, submission) in self.state.queue().into_iter().filter(|(job, _)| job.ended().is_none()) {
-                let team = self.state.team(&job.id);
-                let counted = team.iter().filter(|worker| worker.counts()).count();
-                *used.entry(submission.queue()).or_insert(0) += u32::try_from(counted).unwrap_or(u32::MAX);
-            }
-            used
-        });
-        used.get(queue).copied().unwrap_or(0) + self.bought.get(queue).copied().unwrap_or(0)
+        self.state.tally().queue(queue) + self.bought.get(queue).copied().unwrap_or(0)
     }
 
     /// Workers that go so that a job can start with `needed` more: all that it takes, or none. What is on its way out
     /// already counts as free.
     pub(super) fn for_start(&self, offers: &Offers<'s>, order: &Order<'s>, needed: u32) -> Vec<Choice> {
         let places = unclaimed(offers, order);
-        let lacking = needed.saturating_sub(self.free_in_the_end(offers, &places)) as usize;
+        let lacking = needed.saturating_sub(free_in_the_end(offers, &places)) as usize;
         if lacking == 0 {
             return Vec::new();
         }
@@ -106,27 +86,9 @@ impl<'s> Yields<'s> {
             return Vec::new();
         }
         let places = unclaimed(offers, order);
-        let coming = self.free_in_the_end(offers, &places);
+        let coming = free_in_the_end(offers, &places);
         let wanted = lacking.saturating_sub(coming) as usize;
         give_back(order, self.spare_behind(offers, order, &places, coming, wanted))
-    }
-
-    /// What the places have free once all that are on their way out are gone.
-    fn free_in_the_end(&self, offers: &Offers<'s>, places: &[Usable]) -> u32 {
-        let staying = self.staying.get_or_init(|| {
-            let mut staying = BTreeMap::new();
-            for worker in self.state.workers().filter(|worker| worker.counts()) {
-                if let Some(instance) = self.state.instance(&worker.instance) {
-                    *staying.entry(&instance.pool).or_insert(0) += 1;
-                }
-            }
-            staying
-        });
-        let free = |one: &Usable| {
-            let spec = &offers.get(one.at).pool.spec;
-            spec.capacity.saturating_sub(staying.get(&spec.name).copied().unwrap_or(0))
-        };
-        places.iter().map(free).fold(0, u32::saturating_add)
     }
 
     /// Workers that wait, in jobs that come later or that are too large for their pools: the newest first.
@@ -203,6 +165,15 @@ impl<'s> Yields<'s> {
         let name = |one: &Usable| &offers.get(one.at).pool.spec.name;
         pool.is_some_and(|pool| places.iter().any(|one| name(one) == pool))
     }
+}
+
+/// What the places have free once all that are on their way out are gone.
+fn free_in_the_end(offers: &Offers<'_>, places: &[Usable]) -> u32 {
+    let free = |one: &Usable| {
+        let pool = offers.get(one.at).pool;
+        pool.spec.capacity.saturating_sub(pool.staying)
+    };
+    places.iter().map(free).fold(0, u32::saturating_add)
 }
 
 /// Offers that no job before this one waits for.

@@ -11,8 +11,12 @@ pub(crate) struct Marks {
     pub(crate) jobs: BTreeSet<JobId>,
     /// Those of them of which something changed that purchases rest on.
     pub(crate) buyers: BTreeSet<JobId>,
-    /// A pool has more to give, or another price.
+    /// A pool has more or less to give, or another price.
     pub(crate) pools: bool,
+    /// Something can be had that could not be had before, or at another price.
+    pub(crate) offers: bool,
+    /// Evictions or starts were measured.
+    pub(crate) figures: bool,
 }
 
 impl Marks {
@@ -32,8 +36,19 @@ impl Marks {
         }
     }
 
+    /// There is something to be had.
+    pub(crate) fn touch_offers(&mut self) {
+        self.pools = true;
+        self.offers = true;
+    }
+
+    /// What deadlines are reckoned with has changed.
+    pub(crate) fn market(&self) -> bool {
+        self.pools || self.figures
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.buyers.is_empty() && !self.pools
+        self.jobs.is_empty() && self.buyers.is_empty() && !self.market()
     }
 }
 

@@ -6,9 +6,11 @@ mod group;
 mod instance;
 mod job;
 mod marks;
+mod pairs;
 mod pool;
 mod rest;
 mod speed;
+mod tally;
 pub(crate) mod transitions;
 mod worker;
 
@@ -17,10 +19,12 @@ pub(crate) use instance::{Instance, InstanceState};
 pub use job::{Doom, Shortage, StopPurpose};
 pub(crate) use job::{Finish, Job, JobState, Numerics, Stretch, Submission, Wish};
 pub(crate) use marks::{Marks, Wakes};
+use pairs::Pairs;
 pub(crate) use pool::Pool;
 pub use rest::Reach;
 pub(crate) use rest::{Rejected, Rest};
 pub(crate) use speed::{Measure, Speed};
+pub(crate) use tally::{Counted, Tally};
 pub use worker::LossCause;
 pub(crate) use worker::{Departure, Hello, Link, Standing, Worker};
 
@@ -38,21 +42,23 @@ pub(crate) struct State {
     pub(crate) settings: Settings,
     submissions: BTreeMap<JobId, Submission>,
     jobs: BTreeMap<JobId, Job>,
-    instances: BTreeMap<InstanceId, Instance>,
-    workers: BTreeMap<WorkerId, Worker>,
+    pairs: Pairs,
     pools: BTreeMap<PoolName, Pool>,
     /// What is left alone because it had nothing to give.
     rests: BTreeMap<Reach, Rest>,
-    /// Each job's workers by number, which is the order of their launch.
-    teams: BTreeMap<JobId, BTreeMap<u64, WorkerId>>,
-    /// Each pool's instances that have not ended.
-    in_use: BTreeMap<PoolName, u32>,
+    /// The numbers of each job's workers, which are in the order of their launch.
+    teams: BTreeMap<JobId, BTreeSet<u64>>,
+    tally: Tally,
     /// Jobs by their place in the queue.
     order: BTreeMap<u64, JobId>,
     /// Jobs that lack workers.
     short: BTreeSet<JobId>,
-    /// Jobs that lack nothing and still look at offers: they have a deadline, or workers that others would replace.
+    /// Jobs with workers that others would replace: they look at offers though they lack nothing.
     watchful: BTreeSet<JobId>,
+    /// Jobs with a deadline that have not ended.
+    dated: BTreeSet<JobId>,
+    /// When these two are looked at, since the market has changed.
+    review: Option<Timestamp>,
     pub(crate) marks: Marks,
     pub(crate) wakes: Wakes,
     decisions: BTreeMap<JobId, VecDeque<Decision>>,
@@ -144,35 +150,35 @@ impl State {
             return Vec::new();
         }
         let mut buyers: BTreeSet<&JobId> = self.marks.buyers.union(&self.short).collect();
-        if self.marks.pools {
+        if self.marks.offers {
             buyers.extend(&self.watchful);
         }
         self.in_order(buyers.into_iter())
     }
 
     pub(crate) fn instances(&self) -> impl Iterator<Item = &Instance> {
-        self.instances.values()
+        self.pairs.instances()
     }
 
     pub(crate) fn instance(&self, instance: &InstanceId) -> Option<&Instance> {
-        self.instances.get(instance)
+        self.pairs.instance(instance)
     }
 
     pub(crate) fn workers(&self) -> impl Iterator<Item = &Worker> {
-        self.workers.values()
+        self.pairs.workers()
     }
 
     pub(crate) fn worker(&self, worker: &WorkerId) -> Option<&Worker> {
-        self.workers.get(worker)
+        self.pairs.worker(worker)
     }
 
     /// Of one job, in the order of their launch.
     pub(crate) fn team(&self, job: &JobId) -> Vec<&Worker> {
-        self.teams.get(job).into_iter().flat_map(BTreeMap::values).filter_map(|id| self.workers.get(id)).collect()
+        self.teams.get(job).into_iter().flatten().filter_map(|number| self.pairs.numbered(*number)).collect()
     }
 
-    fn team_ids(&self, job: &JobId) -> Vec<WorkerId> {
-        self.teams.get(job).map_or_else(Vec::new, |team| team.values().cloned().collect())
+    fn team_numbers(&self, job: &JobId) -> Vec<u64> {
+        self.teams.get(job).into_iter().flatten().copied().collect()
     }
 
     pub(crate) fn pools(&self) -> impl Iterator<Item = &Pool> {
@@ -185,7 +191,11 @@ impl State {
 
     /// Instances in the pool that have not ended, on their way out or not.
     pub(crate) fn in_use(&self, pool: &PoolName) -> u32 {
-        self.in_use.get(pool).copied().unwrap_or(0)
+        self.pools.get(pool).map_or(0, |pool| pool.in_use)
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Until when it is left alone, and why: the longest of all that concerns it.
@@ -195,6 +205,11 @@ impl State {
         }
         let rests = Reach::all(spec).into_iter().filter_map(|reach| self.rests.get(&reach).copied());
         rests.filter(|rest| now < rest.until).max_by_key(|rest| rest.until)
+    }
+
+    /// When deadlines are held against the market again.
+    pub(crate) fn review(&self) -> Option<Timestamp> {
+        self.review
     }
 
     pub(crate) fn rests(&self) -> impl Iterator<Item = &Rest> {
@@ -208,6 +223,12 @@ impl State {
 
     pub(crate) fn decisions(&self, job: &JobId) -> impl Iterator<Item = &Decision> {
         self.decisions.get(job).into_iter().flatten()
+    }
+
+    /// Their numbers follow each other.
+    pub(crate) fn decision(&self, job: &JobId, number: u64) -> Option<&Decision> {
+        let list = self.decisions.get(job)?;
+        list.get(usize::try_from(number.checked_sub(list.front()?.number)?).ok()?)
     }
 
     pub(crate) fn gone(&self) -> impl Iterator<Item = &Gone> {
@@ -235,8 +256,8 @@ impl State {
     }
 
     /// What the pool's provider runs is known.
-    pub(crate) fn listed(&self, pool: &PoolName) -> bool {
-        self.blank || self.pools.get(pool).is_some_and(|pool| self.listed.contains(&pool.spec.place.provider))
+    pub(crate) fn listed(&self, pool: &PoolSpec) -> bool {
+        self.blank || self.listed.contains(&pool.place.provider)
     }
 
     pub(crate) fn suspending(&self) -> bool {

@@ -19,20 +19,26 @@ pub(crate) struct Pool {
     /// From a launch until the worker attached, the slowest of the newest; absent: none was seen.
     #[serde(default)]
     pub(crate) start_ms: Option<u64>,
+    /// Its instances that have not ended, on their way out or not.
+    #[serde(skip)]
+    pub(crate) in_use: u32,
+    /// Those of them whose workers are neither lost nor on their way out, as jobs were last counted.
+    #[serde(skip)]
+    pub(crate) staying: u32,
 }
 
 impl Pool {
     pub(crate) fn new(spec: PoolSpec) -> Self {
-        Self { spec, evictions: 0, hazard: Hazard::default(), start_ms: None }
+        Self { spec, evictions: 0, hazard: Hazard::default(), start_ms: None, in_use: 0, staying: 0 }
     }
 
-    /// Evictions of one instance to be expected in an hour, with so many in use since the last change.
-    pub(crate) fn evictions_per_hour(&self, now: Timestamp, in_use: u32, settings: &Settings) -> f64 {
+    /// Evictions of one instance to be expected in an hour.
+    pub(crate) fn evictions_per_hour(&self, now: Timestamp, settings: &Settings) -> f64 {
         let prior = match self.spec.market {
             Market::Spot => settings.hazard_prior,
             Market::Own | Market::OnDemand => Prior { per_hour: 0.0, ..settings.hazard_prior },
         };
-        self.hazard.per_hour(now, in_use, settings.hazard_half_life_ms, prior)
+        self.hazard.per_hour(now, self.in_use, settings.hazard_half_life_ms, prior)
     }
 
     /// Nobody takes its instances away.

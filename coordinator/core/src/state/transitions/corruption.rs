@@ -14,8 +14,8 @@ impl State {
         differing: Differing,
         quarantined: Vec<WorkerId>,
     ) -> u32 {
-        for id in self.team_ids(job) {
-            let Some(worker) = self.workers.get_mut(&id) else { continue };
+        for number in self.team_numbers(job) {
+            let Some(worker) = self.pairs.numbered_mut(number) else { continue };
             if matches!(worker.standing, Standing::Joining { .. } | Standing::Ready { .. }) {
                 worker.standing = Standing::Waiting;
                 self.changes.instances.insert(worker.instance.clone());

@@ -27,7 +27,7 @@ impl State {
     /// The instance is up and is paid for: from what its provider says, or from now on. When nobody heard of its start,
     /// because the coordinator was away, it is taken to have been up since it was asked for.
     pub(crate) fn pay(&mut self, now: Timestamp, id: &InstanceId, told: bool, machine: Option<&Machine>) {
-        let Some(instance) = self.instances.get(id) else { return };
+        let Some(instance) = self.pairs.instance(id) else { return };
         let Some(pool) = self.pools.get(&instance.pool) else { return };
         let spec = &pool.spec;
         let since = match instance.state {
@@ -56,7 +56,7 @@ impl State {
 
     /// Its provider says what it costs from now on.
     pub(crate) fn move_price(&mut self, now: Timestamp, id: &InstanceId, price: Price) {
-        let Some(job) = self.instances.get(id).map(|instance| instance.job.clone()) else { return };
+        let Some(job) = self.pairs.instance(id).map(|instance| instance.job.clone()) else { return };
         let touched = self.ledger.move_price(now, &job, id, price);
         self.note_costs(&job, id, touched);
     }
@@ -65,7 +65,7 @@ impl State {
     pub(crate) fn follow_pool(&mut self, now: Timestamp, pool: &PoolName) {
         let price = self.pools.get(pool).and_then(|pool| pool.spec.price);
         let free = Price { usd_per_hour: 0.0, on_demand_usd_per_hour: 0.0 };
-        let of_pool = self.instances.values().filter(|instance| instance.pool == *pool);
+        let of_pool = self.pairs.instances().filter(|instance| instance.pool == *pool);
         let up = of_pool.filter(|instance| instance.state != InstanceState::Launching);
         let up: Vec<(JobId, InstanceId)> = up.map(|instance| (instance.job.clone(), instance.id.clone())).collect();
         for (job, id) in up {
@@ -101,7 +101,7 @@ impl State {
     pub(super) fn charge_group(&mut self, now: Timestamp, job: &JobId) {
         let Some(group) = self.jobs.get(job).and_then(|job| job.group()) else { return };
         let generation = group.generation;
-        let members = group.members.iter().filter_map(|member| self.workers.get(&member.worker));
+        let members = group.members.iter().filter_map(|member| self.pairs.worker(&member.worker));
         let instances: Vec<InstanceId> = members.map(|worker| worker.instance.clone()).collect();
         if instances.is_empty() {
             return;
@@ -131,7 +131,7 @@ impl State {
         let lost_ms = (pause_ms - step_ms).max(0.0) + repeated.saturating_sub(1) as f64 * step_ms;
         // Nothing takes longer than the job, whatever a worker says.
         let lost_ms = lost_ms.clamp(0.0, now.since_ms(submission.at) as f64) as u64;
-        let members = group.members.iter().filter_map(|member| self.workers.get(&member.worker));
+        let members = group.members.iter().filter_map(|member| self.pairs.worker(&member.worker));
         let members: Vec<InstanceId> = members.map(|worker| worker.instance.clone()).collect();
         let touched = self.ledger.held_up(job, generation, lost_ms, &members);
         self.note_account(job, touched);

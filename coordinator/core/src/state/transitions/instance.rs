@@ -2,6 +2,7 @@
 
 use crate::event::DownCause;
 use crate::ids::{InstanceId, JobId, PoolName, Timestamp, WorkerId};
+use crate::state::pairs::names;
 use crate::state::{Gone, Instance, InstanceState, Link, Speed, Standing, State, Worker};
 
 impl State {
@@ -23,7 +24,7 @@ impl State {
         let number = self.next_number;
         self.next_number += 1;
         self.changes.next_number = true;
-        let (id, worker) = (InstanceId(format!("i{number}")), WorkerId(format!("w{number}")));
+        let (id, worker) = names(number);
         let instance = Instance {
             id: id.clone(),
             worker: worker.clone(),
@@ -59,10 +60,11 @@ impl State {
 
     /// An instance and its worker, with what is kept of where they are.
     pub(super) fn insert_pair(&mut self, worker: Worker, instance: Instance) {
-        self.teams.entry(worker.job.clone()).or_default().insert(worker.number, worker.id.clone());
-        *self.in_use.entry(instance.pool.clone()).or_insert(0) += 1;
-        self.workers.insert(worker.id.clone(), worker);
-        self.instances.insert(instance.id.clone(), instance);
+        self.teams.entry(worker.job.clone()).or_default().insert(worker.number);
+        if let Some(pool) = self.pools.get_mut(&instance.pool) {
+            pool.in_use += 1;
+        }
+        self.pairs.insert(instance, worker);
     }
 
     pub(crate) fn up(&mut self, instance: &InstanceId, pid: Option<u32>) {
@@ -89,8 +91,11 @@ impl State {
                 self.teams.remove(&worker.job);
             }
         }
-        if let Some(in_use) = self.in_use.get_mut(&instance.pool) {
-            *in_use = in_use.saturating_sub(1);
+        if let Some(pool) = self.pools.get_mut(&instance.pool) {
+            if pool.in_use >= pool.spec.capacity {
+                self.marks.touch_offers();
+            }
+            pool.in_use = pool.in_use.saturating_sub(1);
         }
         self.marks.touch(&worker.job);
         self.marks.pools = true;
@@ -103,13 +108,12 @@ impl State {
 
     /// Takes the instance and its worker out. What its group makes of it is decided here, as for any loss.
     pub(crate) fn down(&mut self, now: Timestamp, instance: &InstanceId, cause: &DownCause) -> Gone {
-        let pool = self.instances.get(instance).map(|instance| instance.pool.clone());
+        let pool = self.pairs.instance(instance).map(|instance| instance.pool.clone());
         if let Some(pool) = pool {
             self.watch(now, &pool);
             self.changes.pools.insert(pool);
         }
-        let Some(entry) = self.instances.remove(instance) else { panic!("instance {instance} is not known") };
-        let Some(worker) = self.workers.remove(&entry.worker) else { panic!("{instance} has no worker") };
+        let Some((entry, worker)) = self.pairs.remove(instance) else { panic!("instance {instance} is not known") };
         self.forget_pair(&worker, &entry);
         self.changes.instances.insert(instance.clone());
         self.to_adopt.remove(&worker.id);

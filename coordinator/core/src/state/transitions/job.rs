@@ -160,7 +160,7 @@ impl State {
         };
         let (step_before, rollbacks) = (entry.progress.step_max, entry.counters.rollbacks);
         let follows = |worker: &WorkerId| {
-            let worker = self.workers.get(worker);
+            let worker = self.pairs.worker(worker);
             worker.is_some_and(|worker| matches!(worker.standing, Standing::Ready { donor: Some(_), .. }))
         };
         let followers =
@@ -179,8 +179,8 @@ impl State {
             reason,
             broken: None,
         };
-        for id in self.team_ids(job) {
-            let Some(worker) = self.workers.get_mut(&id) else { continue };
+        for number in self.team_numbers(job) {
+            let Some(worker) = self.pairs.numbered_mut(number) else { continue };
             let standing = match (&worker.standing, group.has(&worker.id)) {
                 (Standing::Lost { .. } | Standing::Done, true) => {
                     panic!("{}: a worker that is gone can't be in generation {generation}", worker.id)
@@ -222,8 +222,8 @@ impl State {
 
     /// Nobody who holds the state is left: what is left of the team waits for a new group.
     pub(crate) fn recover(&mut self, job: &JobId, cause: String) {
-        for id in self.team_ids(job) {
-            let Some(worker) = self.workers.get_mut(&id) else { continue };
+        for number in self.team_numbers(job) {
+            let Some(worker) = self.pairs.numbered_mut(number) else { continue };
             if matches!(worker.standing, Standing::Joining { .. }) {
                 worker.standing = Standing::Waiting;
                 self.changes.instances.insert(worker.instance.clone());

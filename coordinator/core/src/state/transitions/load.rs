@@ -58,7 +58,7 @@ impl State {
 
     /// After the last record. A wait can't have begun later than now, whatever was done to the machine's clock.
     pub(crate) fn wake(&mut self, now: Timestamp) {
-        for worker in self.workers.values_mut() {
+        for worker in self.pairs.workers_mut() {
             if let Standing::Leaving { since } | Standing::Ready { since, .. } = &mut worker.standing {
                 *since = now.min(*since);
             }
@@ -73,6 +73,11 @@ impl State {
         for pool in self.pools.values_mut() {
             pool.spec.capacity = 0;
             self.unannounced.insert(pool.spec.name.clone());
+        }
+        for instance in self.pairs.instances() {
+            if let Some(pool) = self.pools.get_mut(&instance.pool) {
+                pool.in_use += 1;
+            }
         }
         let mut resumed = Vec::new();
         for job in self.jobs.values_mut() {
@@ -90,8 +95,7 @@ impl State {
                 JobState::Stopping { purpose, .. } if *purpose == StopPurpose::Suspend => {
                     *purpose = StopPurpose::Relocate;
                     // They were told to leave; should one die first, the others must not be taken for new ones.
-                    let leaving =
-                        self.workers.values_mut().filter(|worker| worker.job == job.id && worker.takes_part());
+                    let leaving = self.pairs.workers_mut().filter(|worker| worker.job == job.id && worker.takes_part());
                     leaving.for_each(|worker| {
                         worker.departure.get_or_insert(Departure::Drain);
                         self.changes.instances.insert(worker.instance.clone());

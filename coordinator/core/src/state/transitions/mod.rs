@@ -15,7 +15,8 @@ pub(crate) use load::Loaded;
 
 use crate::decision::{Decision, Reason};
 use crate::ids::{InstanceId, JobId, Timestamp, WorkerId};
-use crate::state::{Decided, Instance, Job, State, Worker};
+use crate::state::{Counted, Decided, Instance, Job, State, Worker};
+use std::collections::BTreeMap;
 
 impl State {
     /// For a change that must outlive the coordinator.
@@ -26,17 +27,47 @@ impl State {
     }
 
     fn worker_mut(&mut self, worker: &WorkerId) -> &mut Worker {
-        let worker = self.workers.get_mut(worker).unwrap_or_else(|| panic!("worker {worker} is not known"));
+        let worker = self.pairs.worker_mut(worker).unwrap_or_else(|| panic!("worker {worker} is not known"));
         self.changes.instances.insert(worker.instance.clone());
         self.marks.touch(&worker.job);
         worker
     }
 
     fn instance_mut(&mut self, instance: &InstanceId) -> &mut Instance {
-        let entry = self.instances.get_mut(instance).unwrap_or_else(|| panic!("instance {instance} is not known"));
+        let entry = self.pairs.instance_mut(instance).unwrap_or_else(|| panic!("instance {instance} is not known"));
         self.changes.instances.insert(instance.clone());
         self.marks.touch(&entry.job);
         entry
+    }
+
+    /// Jobs of which anything changed are counted anew.
+    pub(crate) fn settle_tally(&mut self) {
+        for job in &self.marks.buyers {
+            let counted = self.count(job);
+            let Some(before) = self.tally.set(job, &counted) else { continue };
+            for (name, workers) in before.pools {
+                if let Some(pool) = self.pools.get_mut(&name) {
+                    pool.staying = pool.staying.saturating_sub(workers);
+                }
+            }
+            for (name, workers) in counted.pools {
+                if let Some(pool) = self.pools.get_mut(&name) {
+                    pool.staying += workers;
+                }
+            }
+        }
+    }
+
+    /// The job's workers that are neither lost nor on their way out.
+    pub(crate) fn count(&self, job: &JobId) -> Counted {
+        let queue = self.submissions.get(job).map_or_else(String::new, |submission| submission.queue().to_owned());
+        let mut pools = BTreeMap::new();
+        for worker in self.team(job).into_iter().filter(|worker| worker.counts()) {
+            if let Some(instance) = self.pairs.instance(&worker.instance) {
+                *pools.entry(instance.pool.clone()).or_insert(0) += 1;
+            }
+        }
+        Counted { queue, pools }
     }
 
     /// Adds a decision to the job's list, and drops the oldest beyond the bound.

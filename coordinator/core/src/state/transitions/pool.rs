@@ -10,15 +10,24 @@ impl State {
         // A job that found none of its pools was not noted as lacking anything.
         if self.unannounced.remove(&name) || !self.pools.contains_key(&name) {
             self.touch_all();
+        } else if self.pools.get(&name).is_some_and(|pool| pool.spec == spec) {
+            return;
         }
-        let pool =
-            self.pools.entry(name.clone()).or_insert_with(|| Pool::new(PoolSpec { capacity: 0, ..spec.clone() }));
+        let in_use = || self.pairs.instances().filter(|instance| instance.pool == name).count();
+        let pool = self.pools.entry(name.clone()).or_insert_with(|| {
+            let in_use = u32::try_from(in_use()).unwrap_or(u32::MAX);
+            Pool { in_use, ..Pool::new(PoolSpec { capacity: 0, ..spec.clone() }) }
+        });
         if spec.capacity_told && spec.capacity > pool.spec.capacity {
             self.rests.remove(&Reach::Place { pool: name.clone() });
         }
         let moved = pool.spec.price != spec.price;
+        let better = moved || spec.capacity > pool.spec.capacity;
         pool.spec = spec;
         self.marks.pools = true;
+        if better {
+            self.marks.touch_offers();
+        }
         if moved {
             self.touch_budgets();
         }
@@ -30,9 +39,24 @@ impl State {
         for job in self.wakes.due(now) {
             self.marks.touch(&job);
         }
+        if self.review.is_some_and(|at| at <= now) {
+            self.review = None;
+            for job in self.watchful.union(&self.dated) {
+                self.marks.touch(job);
+            }
+        }
         for rest in self.rests.values_mut().filter(|rest| rest.until <= now && !rest.over) {
             rest.over = true;
-            self.marks.pools = true;
+            self.marks.touch_offers();
+        }
+    }
+
+    /// Planning has come to an end. What the market's changes mean to a deadline is looked at for all together, before
+    /// long: it is minutes that count there, and in a large fleet the market always changes.
+    pub(crate) fn clear_marks(&mut self, now: Timestamp) {
+        let marks = std::mem::take(&mut self.marks);
+        if marks.market() && !(self.watchful.is_empty() && self.dated.is_empty()) {
+            self.review.get_or_insert(now.plus_ms(self.settings.review_ms));
         }
     }
 
@@ -56,13 +80,15 @@ impl State {
         }
     }
 
-    /// Whether the job looks at offers though it lacks nothing.
-    pub(crate) fn set_watchful(&mut self, job: &JobId, watchful: bool) {
-        match (watchful, self.watchful.contains(job)) {
-            (true, false) => self.watchful.insert(job.clone()),
-            (false, true) => self.watchful.remove(job),
-            _ => false,
-        };
+    /// Whether the job looks at offers though it lacks nothing, and whether it has a deadline to keep.
+    pub(crate) fn set_watchful(&mut self, job: &JobId, watchful: bool, dated: bool) {
+        for (set, is_in) in [(&mut self.watchful, watchful), (&mut self.dated, dated)] {
+            match (is_in, set.contains(job)) {
+                (true, false) => set.insert(job.clone()),
+                (false, true) => set.remove(job),
+                _ => false,
+            };
+        }
     }
 
     /// Everything is looked at again.
@@ -70,7 +96,7 @@ impl State {
         for job in self.jobs.keys() {
             self.marks.touch(job);
         }
-        self.marks.pools = true;
+        self.marks.touch_offers();
     }
 
     /// It had nothing to give; how often in a row, and for how long it is left alone.
@@ -100,7 +126,7 @@ impl State {
         for reach in Reach::all(&pool.spec) {
             if self.rests.get(&reach).is_some_and(&ends) {
                 self.rests.remove(&reach);
-                self.marks.pools = true;
+                self.marks.touch_offers();
             }
         }
     }
@@ -121,7 +147,7 @@ impl State {
         if let Some(entry) = self.pools.get_mut(pool) {
             entry.evictions += 1;
             entry.hazard.evicted();
-            self.marks.pools = true;
+            self.marks.figures = true;
             self.changes.pools.insert(pool.clone());
         }
     }
@@ -136,10 +162,10 @@ impl State {
 
     /// The instance's worker attached for the first time.
     pub(crate) fn measure_start(&mut self, now: Timestamp, instance: &InstanceId) {
-        let Some(instance) = self.instances.get(instance) else { return };
+        let Some(instance) = self.pairs.instance(instance) else { return };
         if let Some(pool) = self.pools.get_mut(&instance.pool) {
             pool.started_in(now.since_ms(instance.launched));
-            self.marks.pools = true;
+            self.marks.figures = true;
             self.changes.pools.insert(instance.pool.clone());
         }
     }

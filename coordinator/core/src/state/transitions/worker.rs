@@ -25,7 +25,7 @@ impl State {
 
     /// It is alive. Not persisted: it says so again soon.
     pub(crate) fn heard(&mut self, now: Timestamp, worker: &WorkerId, progress: Progress) {
-        if let Some(entry) = self.workers.get_mut(worker) {
+        if let Some(entry) = self.pairs.worker_mut(worker) {
             self.marks.touch_progress(&entry.job);
             if entry.attached() {
                 entry.link = Link::Attached { heard: now };
@@ -36,7 +36,7 @@ impl State {
 
     /// A member says what a logical shard takes it. Not persisted either.
     pub(crate) fn timed(&mut self, now: Timestamp, worker: &WorkerId, generation: Generation, said: ShardTime) {
-        if let Some(entry) = self.workers.get_mut(worker) {
+        if let Some(entry) = self.pairs.worker_mut(worker) {
             entry.speed.report(now, generation, said);
         }
     }
@@ -44,7 +44,7 @@ impl State {
     /// Every worker's silence is counted from now. Not persisted: so it is after a restart.
     pub(crate) fn listen_anew(&mut self, now: Timestamp) {
         self.touch_all();
-        for worker in self.workers.values_mut() {
+        for worker in self.pairs.workers_mut() {
             match &mut worker.link {
                 Link::Never { since } | Link::Attached { heard: since } | Link::Detached { since } => *since = now,
             }
