@@ -43,6 +43,7 @@ impl Core {
         now: Timestamp,
     ) -> Result<Self, LoadError> {
         let mut state = records::load(settings, records, now)?;
+        state.settle_tally();
         plan::reckon(&mut state, now);
         Ok(Self { state, now })
     }

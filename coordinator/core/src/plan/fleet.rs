@@ -16,11 +16,21 @@ pub(super) struct Fleet<'s> {
     pub(super) submission: &'s Submission,
     pub(super) team: Vec<&'s Worker>,
     outlook: OnceCell<Option<Outlook>>,
+    /// What a shard takes its workers of each configured pool, where that is known.
+    seconds: OnceCell<Vec<(Option<&'s PoolName>, f64)>>,
 }
 
 impl<'s> Fleet<'s> {
     pub(super) fn new(state: &'s State, now: Timestamp, (job, submission): (&'s Job, &'s Submission)) -> Self {
-        Self { state, now, job, submission, team: state.team(&job.id), outlook: OnceCell::new() }
+        Self {
+            state,
+            now,
+            job,
+            submission,
+            team: state.team(&job.id),
+            outlook: OnceCell::new(),
+            seconds: OnceCell::new(),
+        }
     }
 
     /// Neither lost nor on their way out.
@@ -162,6 +172,9 @@ impl<'s> Fleet<'s> {
     fn secure_members(&self) -> u32 {
         let secure =
             |worker: &&Worker| worker.standing == Standing::Member && self.pool(worker).is_some_and(Pool::secure);
+        if !self.state.pools_of(&self.job.id).any(Pool::secure) {
+            return 0;
+        }
         size(self.counted().filter(secure).count())
     }
 
@@ -177,15 +190,19 @@ impl<'s> Fleet<'s> {
 
     /// How fast the job's workers from this configured pool are, against the job's usual one; 1 where it has none.
     pub(super) fn speed(&self, pool: &Pool) -> f64 {
-        let known_ms = self.state.settings.speed_known_ms;
-        let seconds = |worker: &&Worker| worker.speed.known(self.now, known_ms);
+        let known = self.seconds.get_or_init(|| {
+            let known_ms = self.state.settings.speed_known_ms;
+            let known = |worker: &&'s Worker| Some((*worker, worker.speed.known(self.now, known_ms)?));
+            let of = |(worker, seconds): (&'s Worker, f64)| (self.pool(worker).map(|pool| &pool.spec.of), seconds);
+            self.team.iter().filter_map(known).map(of).collect()
+        });
         let median = |mut seconds: Vec<f64>| {
             seconds.sort_by(f64::total_cmp);
             seconds.get(seconds.len().saturating_sub(1) / 2).copied()
         };
-        let of_pool = |worker: &&&'s Worker| self.pool(worker).is_some_and(|one| one.spec.of == pool.spec.of);
-        let usual = median(self.team.iter().filter_map(seconds).collect());
-        let here = median(self.team.iter().filter(of_pool).filter_map(seconds).collect());
+        let here = known.iter().filter(|(of, _)| *of == Some(&pool.spec.of));
+        let here = median(here.map(|(_, seconds)| *seconds).collect());
+        let usual = median(known.iter().map(|(_, seconds)| *seconds).collect());
         match (usual, here) {
             (Some(usual), Some(here)) if here > 0.0 => usual / here,
             _ => 1.0,

@@ -8,16 +8,14 @@ use crate::policy::{Terms, score};
 use crate::settings::Settings;
 use crate::state::{Pool, State};
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use trainctl_jobs::OnDemandSpec;
 
 /// All places of all pools, while a plan is made.
 pub(super) struct Offers<'s> {
     state: &'s State,
     now: Timestamp,
-    all: Vec<Offer<'s>>,
-    /// Indices by the name that jobs list.
-    listed: BTreeMap<&'s str, Vec<usize>>,
+    /// Once a job asks: most plans end with nobody asking.
+    all: OnceCell<Vec<Offer<'s>>>,
 }
 
 /// One place of a pool.
@@ -44,31 +42,37 @@ pub(super) struct Usable {
     pub(super) score: f64,
 }
 
+impl<'s> Offer<'s> {
+    fn new(state: &State, now: Timestamp, pool: &'s Pool) -> Self {
+        let spec = &pool.spec;
+        let listed = state.listed(spec);
+        let gives = listed && state.resting(spec, now).is_none();
+        Self {
+            pool,
+            known: listed && state.announced(&spec.name),
+            free: if gives { spec.capacity.saturating_sub(pool.in_use) } else { 0 },
+            evictions_per_hour: OnceCell::new(),
+            claimed: None,
+        }
+    }
+}
+
 impl<'s> Offers<'s> {
     pub(super) fn new(state: &'s State, now: Timestamp) -> Self {
-        let mut listed: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        let mut all = Vec::new();
-        for pool in state.pools() {
-            let spec = &pool.spec;
-            let known = state.announced(&spec.name) && state.listed(spec);
-            let gives = state.listed(spec) && state.resting(spec, now).is_none();
-            listed.entry(&spec.of.0).or_default().push(all.len());
-            if spec.of != spec.name {
-                listed.entry(&spec.name.0).or_default().push(all.len());
-            }
-            all.push(Offer {
-                pool,
-                known,
-                free: if gives { spec.capacity.saturating_sub(pool.in_use) } else { 0 },
-                evictions_per_hour: OnceCell::new(),
-                claimed: None,
-            });
-        }
-        Self { state, now, all, listed }
+        Self { state, now, all: OnceCell::new() }
+    }
+
+    fn all(&self) -> &[Offer<'s>] {
+        self.all.get_or_init(|| self.state.pools().map(|pool| Offer::new(self.state, self.now, pool)).collect())
+    }
+
+    fn get_mut(&mut self, at: usize) -> Option<&mut Offer<'s>> {
+        self.all();
+        self.all.get_mut()?.get_mut(at)
     }
 
     pub(super) fn get(&self, at: usize) -> &Offer<'s> {
-        &self.all[at]
+        &self.all()[at]
     }
 
     fn evictions_per_hour(&self, offer: &Offer<'_>) -> f64 {
@@ -77,25 +81,31 @@ impl<'s> Offers<'s> {
 
     /// One is taken.
     pub(super) fn take(&mut self, at: usize) {
-        self.all[at].free = self.all[at].free.saturating_sub(1);
+        if let Some(offer) = self.get_mut(at) {
+            offer.free = offer.free.saturating_sub(1);
+        }
     }
 
     /// From now on it is kept for this job, unless it is for another already.
     pub(super) fn claim(&mut self, at: usize, job: &JobId) {
-        self.all[at].claimed.get_or_insert_with(|| job.clone());
+        if let Some(offer) = self.get_mut(at) {
+            offer.claimed.get_or_insert_with(|| job.clone());
+        }
     }
 
     /// What it gives to jobs for which it is not kept.
     pub(super) fn available(&self, at: usize) -> u32 {
-        if self.all[at].claimed.is_some() { 0 } else { self.all[at].free }
+        let offer = self.get(at);
+        if offer.claimed.is_some() { 0 } else { offer.free }
     }
 
     /// All places of the pools that the job lists.
     fn listed_by(&self, fleet: &Fleet<'_>) -> Vec<(usize, usize)> {
         let mut places = Vec::new();
         for (preference, name) in fleet.submission.spec.resources.pools.iter().enumerate() {
-            let of_pool = self.listed.get(name.as_str()).into_iter().flatten();
-            places.extend(of_pool.map(|at| (*at, preference)));
+            let named = |offer: &Offer<'_>| offer.pool.spec.of.0 == *name || offer.pool.spec.name.0 == *name;
+            let of_pool = self.all().iter().enumerate().filter(|(_, offer)| named(offer));
+            places.extend(of_pool.map(|(at, _)| (at, preference)));
         }
         places
     }
@@ -105,7 +115,7 @@ impl<'s> Offers<'s> {
         let never = fleet.submission.on_demand() == OnDemandSpec::Never;
         let settings = &fleet.state.settings;
         let may = |(at, _): &(usize, usize)| {
-            let spec = &self.all[*at].pool.spec;
+            let spec = &self.get(*at).pool.spec;
             fleet.submission.may_be_in(&spec.place)
                 && !(never && spec.market == Market::OnDemand)
                 && !fleet.job.given_up(&spec.of, settings)
@@ -119,7 +129,7 @@ impl<'s> Offers<'s> {
             _ => known.insert((&pool.spec.of, fleet.speed(pool))).1,
         };
         let with_score = |(at, preference)| {
-            let score = self.score(at, || speed(self.all[at].pool), settings);
+            let score = self.score(at, || speed(self.get(at).pool), settings);
             Usable { at, preference, score }
         };
         usable.map(with_score).collect()
@@ -128,12 +138,12 @@ impl<'s> Offers<'s> {
     /// The job lists some that are there, and none of them is in its regions.
     pub(super) fn all_outside_regions(&self, fleet: &Fleet<'_>) -> bool {
         let listed = self.listed_by(fleet);
-        let outside = |(at, _): &(usize, usize)| !fleet.submission.may_be_in(&self.all[*at].pool.spec.place);
+        let outside = |(at, _): &(usize, usize)| !fleet.submission.may_be_in(&self.get(*at).pool.spec.place);
         !listed.is_empty() && listed.iter().all(outside)
     }
 
     fn score(&self, at: usize, speed: impl FnOnce() -> f64, settings: &Settings) -> f64 {
-        let offer = &self.all[at];
+        let offer = self.get(at);
         let usd_per_hour = offer.pool.spec.price.map_or(0.0, |price| price.usd_per_hour);
         if usd_per_hour <= 0.0 {
             return 0.0;
@@ -148,12 +158,12 @@ impl<'s> Offers<'s> {
 
     /// What an instance of the worker's pool is worth to its job.
     pub(super) fn score_of(&self, fleet: &Fleet<'_>, pool: &Pool) -> f64 {
-        let at = self.all.iter().position(|offer| offer.pool.spec.name == pool.spec.name);
+        let at = self.all().iter().position(|offer| offer.pool.spec.name == pool.spec.name);
         at.map_or(0.0, |at| self.score(at, || fleet.speed(pool), &fleet.state.settings))
     }
 
     pub(super) fn terms(&self, usable: &Usable) -> Option<LaunchTerms> {
-        let offer = &self.all[usable.at];
+        let offer = self.get(usable.at);
         let price = offer.pool.spec.price?;
         Some(LaunchTerms {
             usd_per_hour: price.usd_per_hour,
@@ -165,7 +175,7 @@ impl<'s> Offers<'s> {
 
     /// What is taken away together with it.
     pub(super) fn zone(&self, at: usize) -> Option<&'s Place> {
-        let spec = &self.all[at].pool.spec;
+        let spec = &self.get(at).pool.spec;
         (spec.market == Market::Spot && spec.place.zone.is_some()).then_some(&spec.place)
     }
 }

@@ -101,7 +101,8 @@ fn trains(fleet: &Fleet<'_>) -> bool {
 
 /// Whether the job has a worker that might be replaced.
 pub(super) fn may_swap(fleet: &Fleet<'_>) -> bool {
-    let may = |worker: &Worker| worker.at_risk || fleet.market(worker) == Some(Market::OnDemand);
+    let on_demand = fleet.state.pools_of(&fleet.job.id).any(|pool| pool.spec.market == Market::OnDemand);
+    let may = |worker: &Worker| worker.at_risk || (on_demand && fleet.market(worker) == Some(Market::OnDemand));
     trains(fleet) && fleet.counted().any(|worker| worker.standing == Standing::Member && may(worker))
 }
 

@@ -117,7 +117,7 @@ fn wake_at(state: &State, now: Timestamp, entry: (&Job, &Submission), watchful: 
 
 /// It has workers that go when others can be had in their place.
 fn waits_for_offers(state: &State, job: &Job) -> bool {
-    let market = |worker: &Worker| Some(state.pool(&state.instance(&worker.instance)?.pool)?.spec.market);
-    let may_go = |worker: &Worker| worker.at_risk || market(worker) == Some(Market::OnDemand);
-    state.team(&job.id).into_iter().any(may_go)
+    let at_risk = |worker: &Worker| worker.at_risk && worker.counts();
+    state.pools_of(&job.id).any(|pool| pool.spec.market == Market::OnDemand)
+        || state.team(&job.id).into_iter().any(at_risk)
 }

@@ -194,6 +194,11 @@ impl State {
         self.pools.get(pool).map_or(0, |pool| pool.in_use)
     }
 
+    /// Where the job has workers that are neither lost nor on their way out.
+    pub(crate) fn pools_of(&self, job: &JobId) -> impl Iterator<Item = &Pool> {
+        self.tally.pools(job).filter_map(|pool| self.pools.get(pool))
+    }
+
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
     }

@@ -28,6 +28,11 @@ impl Tally {
         self.queues.get(queue).copied().unwrap_or(0)
     }
 
+    /// Where the job has workers that count.
+    pub(crate) fn pools(&self, job: &JobId) -> impl Iterator<Item = &PoolName> {
+        self.jobs.get(job).into_iter().flat_map(|counted| counted.pools.keys())
+    }
+
     /// The job was counted anew. What it was before, if that was something else.
     pub(super) fn set(&mut self, job: &JobId, counted: &Counted) -> Option<Counted> {
         let known = self.jobs.get(job);

@@ -133,6 +133,26 @@ fn spot_takes_over_when_the_deadline_allows_it_again_and_what_is_spare_is_given_
 }
 
 #[test]
+fn what_the_market_means_to_a_deadline_is_looked_at_within_a_quarter_of_a_minute() {
+    let mut story = Story::new();
+    story.spot("aws/us-1a", 0.3, 4).on_demand("aws/us-1a", 9).submit_spec(by("3h"));
+    (1..=4).for_each(|n| {
+        story.attach(n);
+    });
+    story.resumed(1, 1, 1).minutes(1, &[1, 2, 3, 4], 2).skip();
+    let (now, review_ms) = (story.now, story.core.settings().review_ms);
+    // With one on demand instead of four, an hour's work would take too long.
+    story.on_demand("aws/us-1a", 1);
+    assert_ne!(story.kinds().last(), Some(&"hurry"));
+    assert!(story.core.next_deadline().is_some_and(|at| at <= now.plus_ms(review_ms)));
+    // Heartbeats don't put it off.
+    for _ in 0..review_ms / 1_000 {
+        story.after(1_000).at(&[1, 2, 3, 4], 2, 1.0 / 36.0);
+    }
+    assert_eq!(story.kinds().last(), Some(&"hurry"));
+}
+
+#[test]
 fn without_a_deadline_or_anything_on_demand_nothing_hurries() {
     let mut story = Story::new();
     story.spot("aws/us-1a", 0.3, 0).submit_spec(by("1h")).minutes(90, &[], 0).expect([]);

@@ -64,7 +64,12 @@ impl State {
         let mut pools = BTreeMap::new();
         for worker in self.team(job).into_iter().filter(|worker| worker.counts()) {
             if let Some(instance) = self.pairs.instance(&worker.instance) {
-                *pools.entry(instance.pool.clone()).or_insert(0) += 1;
+                match pools.get_mut(&instance.pool) {
+                    Some(workers) => *workers += 1,
+                    None => {
+                        pools.insert(instance.pool.clone(), 1);
+                    }
+                }
             }
         }
         Counted { queue, pools }

@@ -2,7 +2,7 @@
 
 use crate::event::{Checkpoint, Evaluation, Progress};
 use crate::ids::{Generation, JobId, Timestamp, WorkerId};
-use crate::state::{Doom, Finish, Instance, Pool, State, Stretch, Worker};
+use crate::state::{Doom, Finish, Instance, Pool, State, Stretch};
 
 impl State {
     /// Takes over what a worker says of the group's progress. A step beyond the last ends a row of deaths.
@@ -57,11 +57,7 @@ impl State {
         }
         let hurried = entry.hurried;
         // What it buys rests on its pace, and while it has workers on demand on how far it is.
-        let secure = |worker: &Worker| {
-            let instance = self.pairs.instance(&worker.instance);
-            instance.and_then(|instance| self.pools.get(&instance.pool)).is_some_and(Pool::secure)
-        };
-        if learned || hurried || self.team(job).into_iter().any(secure) {
+        if learned || hurried || self.pools_of(job).any(Pool::secure) {
             self.marks.touch(job);
         }
     }
