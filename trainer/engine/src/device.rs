@@ -92,11 +92,12 @@ impl Wanted {
 fn open(number: u32) -> Result<(), EngineError> {
     let error =
         |expected: &str, found: String, hint| EngineError::Device { expected: expected.to_owned(), found, hint };
+    // The driver first: libtorch's part takes half a second and half a gigabyte.
+    let count = devices().map_err(|why| error("an NVIDIA driver", why, "install one, or use --device cpu"))?;
     load_cuda_part().map_err(|why| {
         let hint = "set LIBTORCH to a libtorch that was built for CUDA, and build trainctl with it";
         error("a libtorch that can compute on GPUs", why, hint)
     })?;
-    let count = devices().map_err(|why| error("an NVIDIA driver", why, "install one, or use --device cpu"))?;
     if number >= count || i64::from(number) >= tch::Cuda::device_count() {
         let found = format!("{count} of the driver's, {} of libtorch's", tch::Cuda::device_count());
         let hint = "look at `nvidia-smi`, at CUDA_VISIBLE_DEVICES, and whether the driver is new enough for libtorch";
