@@ -17,6 +17,7 @@ mod pools;
 mod reproduce;
 mod saving;
 mod storage;
+mod tls;
 mod trace;
 mod uneven;
 

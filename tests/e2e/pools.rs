@@ -13,26 +13,15 @@ const POOLS: &str = "[pools.east]\nkind = \"local\"\nspot = true\ncapacity = 1\n
                      [pools.lab]\nkind = \"static\"\nzone = \"rack 7\"\n";
 
 /// A machine of one's own: its trainer, as somebody started it.
-struct Machine(Child);
+pub(crate) struct Machine(Child);
 
 impl Machine {
     /// Runs what `trainctl pool token` prints.
-    fn join(cluster: &Cluster) -> Self {
-        let token = cluster.json(&["pool", "token", "lab"]);
-        let command = token["command"].as_str().unwrap().to_owned();
-        let (variable, arguments) = command.split_once(' ').unwrap();
-        let (name, value) = variable.split_once('=').unwrap();
-        let arguments = arguments.strip_prefix("trainctl-worker ").unwrap();
+    pub(crate) fn join(cluster: &Cluster) -> Self {
         let log =
             std::fs::File::options().create(true).append(true).open(cluster.folder().join("machines.log")).unwrap();
-        let child = Command::new(program("trainctl-worker"))
-            .args(arguments.split(' '))
-            .env(name, value)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        Self(child.unwrap())
+        let mut command = joining(cluster);
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     fn lives(&mut self) -> bool {
@@ -44,6 +33,15 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.0.kill().and_then(|()| self.0.wait());
     }
+}
+
+/// What `trainctl pool token` prints.
+pub(crate) fn joining(cluster: &Cluster) -> Command {
+    let token = cluster.json(&["pool", "token", "lab"]);
+    let (variables, arguments) = token["command"].as_str().unwrap().split_once(" trainctl-worker ").unwrap();
+    let mut command = Command::new(program("trainctl-worker"));
+    command.args(arguments.split(' ')).envs(variables.split(' ').map(|pair| pair.split_once('=').unwrap()));
+    command
 }
 
 fn cluster() -> Cluster {
@@ -63,7 +61,7 @@ fn lab(cluster: &Cluster) -> (u64, u64) {
     (lab["capacity"].as_u64().unwrap(), lab["in_use"].as_u64().unwrap())
 }
 
-fn wait_for_lab(cluster: &Cluster, expected: (u64, u64)) {
+pub(crate) fn wait_for_lab(cluster: &Cluster, expected: (u64, u64)) {
     eventually(format!("the lab has {expected:?}"), PATIENCE, || (lab(cluster) == expected).then_some(()));
 }
 

@@ -28,6 +28,7 @@ pub struct Cluster {
     options: Options,
     /// Where it listens; port 0: any that is free.
     listen: String,
+    encrypted: bool,
     coordinator: Option<Child>,
 }
 
@@ -53,7 +54,7 @@ impl Cluster {
             let written = std::fs::write(folder.path().join("pools.toml"), &options.pools);
             assert!(written.is_ok(), "can't write pools.toml");
         }
-        Self { folder, options, listen: "127.0.0.1:0".to_owned(), coordinator: None }
+        Self { folder, options, listen: "127.0.0.1:0".to_owned(), encrypted: false, coordinator: None }
     }
 
     /// Starts the coordinator (again), and waits until it listens.
@@ -77,6 +78,9 @@ impl Cluster {
     /// When it can't be started.
     pub fn spawn(&mut self) {
         let mut command = self.command(&["up", "--listen", &self.listen]);
+        if self.encrypted {
+            command.args(["--tls", "always"]);
+        }
         if !self.options.pools.is_empty() {
             command.arg("--pools").arg(self.folder.path().join("pools.toml"));
         }
@@ -92,10 +96,21 @@ impl Cluster {
     /// # Panics
     /// When it doesn't run.
     pub fn keep_address(&mut self) {
+        let url = self.url();
+        self.listen = url.split_once("://").unwrap_or_else(|| panic!("no coordinator runs")).1.to_owned();
+    }
+
+    /// Where the coordinator listens, with its scheme; empty when none does.
+    #[must_use]
+    pub fn url(&self) -> String {
         let text = std::fs::read(self.home().join("coordinator.json")).unwrap_or_default();
         let file: Value = serde_json::from_slice(&text).unwrap_or_default();
-        let address = file["address"].as_str().and_then(|address| address.strip_prefix("http://"));
-        self.listen = address.unwrap_or_else(|| panic!("no coordinator runs")).to_owned();
+        file["address"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Coordinators that are started from now on answer over TLS only.
+    pub fn encrypt(&mut self) {
+        self.encrypted = true;
     }
 
     /// The coordinator is to listen there, `HOST:PORT`.
@@ -146,7 +161,7 @@ impl Cluster {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("trainctl"));
         command.arg("--home").arg(self.home()).args(arguments);
-        command.env_remove("TRAINCTL_COORDINATOR").env_remove("TRAINCTL_TOKEN_FILE");
+        command.env_remove("TRAINCTL_COORDINATOR").env_remove("TRAINCTL_TOKEN_FILE").env_remove("TRAINCTL_CERTIFICATE");
         command.env("TRAINCTL_WORKER", program("trainctl-worker"));
         command.envs(self.options.environment.iter().map(|(n, v)| (n, v)));
         command

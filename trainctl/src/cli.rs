@@ -49,7 +49,7 @@ pub(crate) struct Globals {
     /// Another coordinator than the home's own [env: TRAINCTL_COORDINATOR]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) coordinator: Option<String>,
-    /// Another token than the home's own [env: TRAINCTL_TOKEN_FILE]
+    /// Another token than the home's own, with the coordinator's certificate behind it [env: TRAINCTL_TOKEN_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Colours: auto, always or never; NO_COLOR turns auto off

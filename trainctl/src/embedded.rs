@@ -6,7 +6,7 @@ use crate::client::{Coordinator, Reach};
 use crate::failure::{Class, Failure, Report, chain};
 use crate::interrupts::Interrupts;
 use crate::view;
-use coordinator_server::{Options, Problem, Problems, Running, ServeError, serve};
+use coordinator_server::{Options, Problem, Problems, Running, ServeError, Tls, serve};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use trainctl_proto::v1::JobStatus;
@@ -28,9 +28,14 @@ pub(crate) enum Ending {
 
 impl Embedded {
     /// Starts it; when this returns it answers.
-    pub(crate) async fn start(session: &Session, listen: SocketAddr, pools: Option<PathBuf>) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        session: &Session,
+        listen: SocketAddr,
+        tls: Tls,
+        pools: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
         let home = session.reach.home.clone();
-        let options = Options { listen, pools_file: pools, ..Options::new(&home) };
+        let options = Options { listen, tls, pools_file: pools, ..Options::new(&home) };
         let running = serve(options).await.map_err(failure)?;
         let reach = Reach { home, url: None, token_file: None };
         Ok(Self { running, reach })

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 /// What a listening coordinator writes into its home as `coordinator.json`.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub(crate) struct CoordinatorFile {
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or `https://HOST:PORT`.
     pub(crate) address: String,
+    /// By which it is known, if calls are encrypted.
+    pub(crate) certificate: Option<String>,
 }
 
 /// `--home` if given, else `$TRAINCTL_HOME`, else `$XDG_STATE_HOME/trainctl`, else `~/.local/state/trainctl`; always absolute.
@@ -39,7 +41,7 @@ pub(crate) fn coordinator_file(home: &Path) -> PathBuf {
     home.join("coordinator.json")
 }
 
-/// The token that this home's coordinator made.
+/// The token that this home's coordinator made, and its certificate behind it if calls are encrypted.
 pub(crate) fn token_file(home: &Path) -> PathBuf {
     home.join("token")
 }

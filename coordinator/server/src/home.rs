@@ -1,18 +1,23 @@
 //! The home folder: where a coordinator keeps its state on this machine, and how others find it. Only its user may look
 //! in, and only one coordinator may be in it.
 
+use coordinator_certificates::CertificateError;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use trainctl_proto::dial::{Certificate, PEM_BEGIN, PEM_END, SERVER_NAME};
 
 /// What `coordinator.json` says while a coordinator listens.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CoordinatorFile {
-    /// `http://HOST:PORT`.
+    /// `http://HOST:PORT`, or `https://HOST:PORT`.
     pub address: String,
+    /// By which those who dial `https` know it, on one line; absent: it answers in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// Its process.
     pub pid: u32,
     /// The id of its state, tagged on every instance.
@@ -60,8 +65,33 @@ pub enum HomeError {
         /// How many there are.
         found: usize,
     },
+    /// The identity is none.
+    #[error(
+        "identity {path}: expected a certificate and its key in PEM, found {found}\n\
+         hint: remove the file to have a new one made; all who have the old certificate need the new one then",
+        path = .path.display()
+    )]
+    Identity {
+        /// Its file.
+        path: PathBuf,
+        /// What it is instead.
+        found: &'static str,
+    },
+    /// A new identity can't be made.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
+/// What a coordinator proves with that it is this one.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// Its certificate and its key.
+    pub(crate) pem: String,
+    pub(crate) certificate: Certificate,
+}
+
+/// Is in every file of PEM that holds a key.
+const PEM_KEY: &str = "PRIVATE KEY-----";
 const TOKEN_LENGTH_MIN: usize = 32;
 /// How long the file system may take to let go of the lock of a process that was killed just now.
 const RELEASE_MAX: Duration = Duration::from_secs(2);
@@ -100,6 +130,10 @@ impl Home {
         self.path.join("token")
     }
 
+    pub(crate) fn identity_file(&self) -> PathBuf {
+        self.path.join("identity.pem")
+    }
+
     pub(crate) fn store(&self) -> PathBuf {
         self.path.join("db")
     }
@@ -117,7 +151,7 @@ impl Home {
         let path = self.token_file();
         match std::fs::read_to_string(&path) {
             Ok(text) => {
-                let token = text.trim();
+                let token = text.split("-----BEGIN").next().unwrap_or_default().trim();
                 let good = token.bytes().all(|byte| byte.is_ascii_alphanumeric()) && token.len() >= TOKEN_LENGTH_MIN;
                 if good { Ok(token.to_owned()) } else { Err(HomeError::Token { found: token.len(), path }) }
             }
@@ -128,6 +162,41 @@ impl Home {
             }
             Err(error) => Err(failed("read token", &path)(error)),
         }
+    }
+
+    /// The certificate by which this home's coordinator is known, and its key; made, if there is none.
+    pub(crate) fn identity(&self) -> Result<Identity, HomeError> {
+        let path = self.identity_file();
+        let pem = match std::fs::read_to_string(&path) {
+            Ok(pem) => pem,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let issued = coordinator_certificates::self_signed(SERVER_NAME)?;
+                let pem = issued.certificate_pem() + &issued.key_pem();
+                write_whole(&path, pem.as_bytes()).map_err(failed("write identity", &path))?;
+                pem
+            }
+            Err(error) => return Err(failed("read identity", &path)(error)),
+        };
+        match Certificate::parse(&pem) {
+            Ok(_) if !pem.contains(PEM_KEY) => Err(HomeError::Identity { path, found: "no key" }),
+            Ok(certificate) => Ok(Identity { pem, certificate }),
+            Err(error) => Err(HomeError::Identity { path, found: error.found }),
+        }
+    }
+
+    /// Puts the certificate behind the token: so both are handed on as one file. Without one it is taken out.
+    pub(crate) fn hand_out(&self, token: &str, identity: Option<&Identity>) -> Result<(), HomeError> {
+        let path = self.token_file();
+        let certificate = identity.and_then(|identity| {
+            let (begin, end) = (identity.pem.find(PEM_BEGIN)?, identity.pem.find(PEM_END)?);
+            identity.pem.get(begin..end + PEM_END.len())
+        });
+        let text = certificate.map_or_else(|| token.to_owned(), |certificate| format!("{token}\n{certificate}\n"));
+        let there = std::fs::read_to_string(&path).map_err(failed("read token", &path))?;
+        if there.trim() == text.trim() {
+            return Ok(());
+        }
+        write_whole(&path, text.as_bytes()).map_err(failed("write token", &path))
     }
 
     /// Says where the coordinator listens.
@@ -219,6 +288,31 @@ mod tests {
     }
 
     #[test]
+    fn an_identity_is_made_once_and_its_certificate_handed_out_with_the_token() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let home = Home::enter(folder.path()).expect("enter");
+        let token = home.token().expect("token");
+        let identity = home.identity().expect("identity");
+        assert_eq!(mode(&home.identity_file()), 0o600);
+        assert_eq!(home.identity().expect("identity again").certificate, identity.certificate);
+
+        home.hand_out(&token, Some(&identity)).expect("hand out");
+        let text = std::fs::read_to_string(home.token_file()).expect("read");
+        assert_eq!((mode(&home.token_file()), home.token().expect("token").as_str()), (0o600, token.as_str()));
+        assert_eq!(Certificate::parse(&text).expect("a certificate"), identity.certificate);
+        assert!(!text.contains("PRIVATE"), "{text}");
+        home.hand_out(&token, None).expect("take back");
+        assert_eq!(std::fs::read_to_string(home.token_file()).expect("read"), token);
+
+        std::fs::write(home.identity_file(), "-----BEGIN CERTIFICATE-----\n").expect("write");
+        let error = home.identity().expect_err("no identity").to_string();
+        assert!(
+            error.contains("identity.pem: expected a certificate and its key in PEM, found one without"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_second_coordinator_is_refused_and_told_the_pid() {
         let folder = tempfile::tempdir().expect("temp folder");
         let home = Home::enter(folder.path()).expect("enter");
@@ -234,6 +328,7 @@ mod tests {
         let home = Home::enter(folder.path()).expect("enter");
         let file = CoordinatorFile {
             address: "http://127.0.0.1:1".to_owned(),
+            certificate: None,
             pid: 7,
             cluster: "c".to_owned(),
             version: "v".to_owned(),

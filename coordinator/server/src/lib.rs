@@ -24,5 +24,5 @@ pub use coordinator_provider::table::{Problem, Problems};
 pub use driver::DriverError;
 pub use home::{CoordinatorFile, HomeError};
 pub use records::RecordError;
-pub use serve::{Options, Running, ServeError, default_worker_program, serve};
+pub use serve::{Options, Running, ServeError, Tls, default_worker_program, serve};
 pub use store::{FAIL_AT_VARIABLE, FailAt, MemoryStore, SledStore, Store, StoreError};

@@ -56,7 +56,8 @@ impl Pools {
     }
 
     /// Reads a file; relative paths in it start at its folder.
-    pub(crate) fn load(path: &Path) -> Result<Self, Problems> {
+    /// `encrypted`: this coordinator answers over TLS only.
+    pub(crate) fn load(path: &Path, encrypted: bool) -> Result<Self, Problems> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Problems(vec![Problem {
                 place: path.display().to_string(),
@@ -64,14 +65,14 @@ impl Pools {
                 hint: Some("leave it out to have the pools local-spot and local".to_owned()),
             }])
         })?;
-        Self::parse(&text, &path.display().to_string(), path.parent().unwrap_or(Path::new("")))
+        Self::parse(&text, &path.display().to_string(), path.parent().unwrap_or(Path::new("")), encrypted)
     }
 
-    fn parse(text: &str, source: &str, base: &Path) -> Result<Self, Problems> {
+    fn parse(text: &str, source: &str, base: &Path, encrypted: bool) -> Result<Self, Problems> {
         table::read(text, source, base, |root| {
             let mut pools = Self::default();
             if let Some(mut coordinator) = root.table("coordinator") {
-                pools.url = url(&mut coordinator);
+                pools.url = url(&mut coordinator, encrypted);
                 let _ = coordinator.finish();
             }
             if let Some(mut costs) = root.table("costs") {
@@ -136,12 +137,26 @@ impl Pools {
     }
 }
 
-fn url(coordinator: &mut Table<'_>) -> Option<String> {
-    let expected = "a URL such as \"http://10.0.0.5:7070\"";
+fn url(coordinator: &mut Table<'_>, encrypted: bool) -> Option<String> {
+    let (scheme, expected) = match encrypted {
+        true => ("https://", "a URL such as \"https://10.0.0.5:7070\""),
+        false => ("http://", "a URL such as \"http://10.0.0.5:7070\""),
+    };
     coordinator.require("url", expected);
     let url = coordinator.text("url", expected)?;
-    if url.strip_prefix("http://").is_none_or(str::is_empty) {
-        coordinator.wrong("url", expected);
+    match (url.strip_prefix(scheme), url.split_once("://")) {
+        (Some(host), _) if !host.is_empty() => {}
+        (None, Some(("http", host))) if !host.is_empty() => {
+            let message = format!("expected https://, as this coordinator answers over TLS only, found {url:?}");
+            let hint = "say https://; with --tls never it answers in the clear, in a network where nobody else listens";
+            coordinator.problem("url", &message, Some(hint));
+        }
+        (None, Some(("https", host))) if !host.is_empty() => {
+            let message = format!("expected http://, as this coordinator answers in the clear, found {url:?}");
+            let hint = "it answers over TLS with --tls always, and where it listens beyond this machine";
+            coordinator.problem("url", &message, Some(hint));
+        }
+        _ => coordinator.wrong("url", expected),
     }
     Some(url)
 }
@@ -185,7 +200,27 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Pools, Problems> {
-        Pools::parse(text, "pools.toml", Path::new("/nowhere"))
+        Pools::parse(text, "pools.toml", Path::new("/nowhere"), false)
+    }
+
+    #[test]
+    fn the_url_is_as_the_coordinator_answers() {
+        let parse = |url: &str, encrypted| {
+            let text = format!("[coordinator]\nurl = '{url}'\n[pools.lab]\nkind = 'static'\n");
+            Pools::parse(&text, "pools.toml", Path::new("/nowhere"), encrypted).map_err(|errors| errors.to_string())
+        };
+        assert!(parse("http://10.0.0.5:7070", false).is_ok() && parse("https://10.0.0.5:7070", true).is_ok());
+        let plain = parse("http://10.0.0.5:7070", true).expect_err("TLS only");
+        let expected = "pools.toml:2:7: coordinator.url: expected https://, as this coordinator answers over TLS only, \
+                        found \"http://10.0.0.5:7070\"\nhint: say https://; with --tls never it";
+        assert!(plain.starts_with(expected), "{plain}");
+        let encrypted = parse("https://10.0.0.5:7070", false).expect_err("in the clear");
+        assert!(encrypted.contains("expected http://, as this coordinator answers in the clear"), "{encrypted}");
+        assert!(encrypted.contains("\nhint: it answers over TLS with --tls always"), "{encrypted}");
+        for wrong in ["10.0.0.5", "https://", "ftp://a"] {
+            let error = parse(wrong, true).expect_err(wrong);
+            assert!(error.contains("expected a URL such as \"https://10.0.0.5:7070\", found"), "{error}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! port, its store. All of it blocks.
 
 use crate::clock::Clock;
-use crate::home::{Home, hex};
+use crate::home::{Home, Identity, hex};
 use crate::job_keys::JobKeys;
 use crate::pools::{Costs, Pools};
 use crate::records;
@@ -20,6 +20,8 @@ use std::time::Duration;
 pub(crate) struct Prepared {
     pub(crate) home: Home,
     pub(crate) token: String,
+    /// Calls are answered over TLS only.
+    pub(crate) identity: Option<Identity>,
     pub(crate) listener: TcpListener,
     pub(crate) local: SocketAddr,
     pub(crate) store: Arc<dyn Store>,
@@ -33,11 +35,17 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(options: Options, clock: Clock) -> Result<Prepared, ServeError> {
     let home = Home::enter(&options.home)?;
     let token = home.token()?;
+    let encrypted = options.tls.applies_to(options.listen.ip());
+    let identity = encrypted.then(|| home.identity()).transpose()?;
     let pools = match &options.pools_file {
-        Some(path) => Pools::load(path)?,
+        Some(path) => Pools::load(path, encrypted)?,
         None => Pools::without_file(),
     };
     let (listener, local) = listen(options.listen)?;
+    if !encrypted && !local.ip().is_loopback() {
+        tracing::warn!(%local, "calls are not encrypted, as --tls never says: tokens and data can be read on the way");
+    }
+    home.hand_out(&token, identity.as_ref())?;
     let store = open_store(&home.store())?;
     let loaded = records::load(store.as_ref())??;
 
@@ -49,7 +57,8 @@ pub(crate) fn prepare(options: Options, clock: Clock) -> Result<Prepared, ServeE
     let Costs { coordinator_usd_per_hour, storage_usd_per_gb_month } = pools.costs;
     let settings = Settings { coordinator_usd_per_hour, storage_usd_per_gb_month, ..options.settings };
     let core = Core::load(settings, loaded.core, clock.now())?;
-    Ok(Prepared { home, token, listener, local, store, core, cluster, job_keys: loaded.job_keys, pools, running_for })
+    let job_keys = loaded.job_keys;
+    Ok(Prepared { home, token, identity, listener, local, store, core, cluster, job_keys, pools, running_for })
 }
 
 fn new_cluster(first: &mut Vec<Record>) -> String {
@@ -66,9 +75,6 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> 
     let listener = TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
-    if !local.ip().is_loopback() {
-        tracing::warn!(%local, "calls from other machines are not encrypted: tokens and data can be read on the way");
-    }
     Ok((listener, local))
 }
 

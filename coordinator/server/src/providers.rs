@@ -26,6 +26,8 @@ pub(crate) struct Site {
     pub(crate) cluster: String,
     /// By which machines reach it, unless `pools.toml` names another.
     pub(crate) address: String,
+    /// By which they know it, on one line; `None`: it answers in the clear.
+    pub(crate) certificate: Option<String>,
     pub(crate) coordinator_file: PathBuf,
     pub(crate) logs: PathBuf,
     pub(crate) worker_program: PathBuf,
@@ -45,6 +47,7 @@ pub(crate) struct Providers {
     names: BTreeSet<PoolName>,
     /// By which machines reach the coordinator.
     url: String,
+    certificate: Option<String>,
     unowned: Mutex<BTreeMap<InstanceId, ProviderName>>,
 }
 
@@ -52,7 +55,8 @@ impl Providers {
     /// Starts all of them. What they tell comes out of the channel.
     pub(crate) fn start(pools: Pools, site: Site) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
         let (events, receiver) = mpsc::unbounded_channel();
-        let Site { cluster, address, coordinator_file, logs, worker_program, keys, running_for, awaited } = site;
+        let Site { cluster, address, certificate, coordinator_file, logs, worker_program, keys, running_for, awaited } =
+            site;
         let token: WorkerToken = Arc::new(move |instance| keys.worker_token(instance));
         let local = LocalProvider::start(LocalConfig {
             cluster: cluster.clone(),
@@ -80,6 +84,7 @@ impl Providers {
             all.push(coordinator_ec2::start(coordinator_ec2::Ec2Config {
                 cluster: cluster.clone(),
                 coordinator_url: url.clone(),
+                certificate: certificate.clone(),
                 token: Arc::clone(&token),
                 bundle,
                 pools: pools.aws,
@@ -91,6 +96,7 @@ impl Providers {
             all.push(coordinator_gcp::start(coordinator_gcp::GcpConfig {
                 cluster: cluster.clone(),
                 coordinator_url: url.clone(),
+                certificate: certificate.clone(),
                 token: Arc::clone(&token),
                 bundle,
                 pools: pools.gcp,
@@ -98,7 +104,7 @@ impl Providers {
                 pace: coordinator_gcp::Pace::default(),
             }));
         }
-        Ok((Self { all, machines, names: pools.names, url, unowned: Mutex::default() }, receiver))
+        Ok((Self { all, machines, names: pools.names, url, certificate, unowned: Mutex::default() }, receiver))
     }
 
     /// With one more.
@@ -125,6 +131,11 @@ impl Providers {
     /// By which machines reach the coordinator.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// By which they know it, on one line; `None`: it answers in the clear.
+    pub(crate) fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
     }
 
     /// Pools as they are configured and as jobs list them.

@@ -10,12 +10,12 @@ use crate::records::RecordError;
 use crate::services::{JobsService, MachinesService, WorkersService};
 use crate::stop::{StopHandle, StopMode};
 use crate::store::{FAIL_AT_VARIABLE, StoreError};
-use crate::whole::{Services, Whole, answer};
+use crate::whole::{Services, Whole, answer, server};
 use coordinator_core::{LoadError, Settings};
 use coordinator_local::StartError;
 use coordinator_provider::table::Problems;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +25,37 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trainctl_proto::v1::InfoReply;
 
+/// Whether calls are answered over TLS. Where they are, others are refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Tls {
+    /// Unless only this machine can call.
+    #[default]
+    Auto,
+    /// On this machine as well.
+    Always,
+    /// In a network where nobody else listens.
+    Never,
+}
+
+impl Tls {
+    pub(crate) fn applies_to(self, address: IpAddr) -> bool {
+        match self {
+            Self::Auto => !address.is_loopback(),
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
 /// How to run a coordinator.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where it keeps its state; made if it is not there, for its user alone.
     pub home: PathBuf,
-    /// Where it listens; port 0: any that is free. Loopback unless a user says otherwise: nothing is encrypted.
+    /// Where it listens; port 0: any that is free.
     pub listen: SocketAddr,
+    /// Whether calls are encrypted.
+    pub tls: Tls,
     /// `pools.toml`. Absent: a spot pool `local-spot` and a pool `local`, of 8 workers each.
     pub pools_file: Option<PathBuf>,
     /// The worker program.
@@ -52,6 +76,7 @@ impl Options {
         Self {
             home: home.into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: Tls::default(),
             pools_file: None,
             worker_program: default_worker_program(),
             orphan_s: 60,
@@ -140,7 +165,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where it listens, `http://HOST:PORT`.
+    /// Where it listens, `http://HOST:PORT`, or `https://HOST:PORT` where calls are encrypted.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
@@ -211,14 +236,22 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
     let (worker_program, orphan_s) = (options.worker_program.clone(), options.orphan_s);
     let unowned_grace = options.unowned_grace;
     let prepared = tokio::task::spawn_blocking(move || prepare(options, clock)).await.map_err(ServeError::Task)??;
-    let Prepared { home, token, listener, local, store, core, cluster, job_keys, pools, running_for } = prepared;
+    let Prepared { home, token, identity, listener, local, store, core, cluster, job_keys, pools, running_for } =
+        prepared;
     let listener = TcpListener::from_std(listener).map_err(|source| ServeError::Listen { address: local, source })?;
 
     let keys = Keys::new(&token);
-    let address = format!("http://{local}");
+    let scheme = if identity.is_some() { "https" } else { "http" };
+    let address = format!("{scheme}://{local}");
+    let certificate = identity.as_ref().map(|identity| identity.certificate.line());
+    let server = server(identity.as_ref()).map_err(|_| HomeError::Identity {
+        path: home.identity_file(),
+        found: "a key that is not the certificate's",
+    })?;
     let site = Site {
         cluster: cluster.clone(),
         address: address.clone(),
+        certificate: certificate.clone(),
         coordinator_file: home.coordinator_file(),
         logs: home.logs(),
         worker_program,
@@ -230,6 +263,7 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
     let providers = Arc::new(providers);
     let file = CoordinatorFile {
         address,
+        certificate,
         pid: std::process::id(),
         cluster: cluster.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -266,7 +300,7 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
     let workers = WorkersService { driver: handle.clone(), stopping: stopping.clone() };
     let machines =
         MachinesService { providers: Arc::clone(&providers), cluster: cluster.clone(), stopping: stopping.clone() };
-    let server = tokio::spawn(answer(listener, keys, Services { jobs, workers, machines }, stopping.clone()));
+    let server = tokio::spawn(answer(server, listener, keys, Services { jobs, workers, machines }, stopping.clone()));
     let driver = tokio::spawn(driver.run());
     let (token_file, home_path) = (home.token_file(), home.path().to_owned());
     tracing::info!(address = %file.address, home = %home_path.display(), "the coordinator listens");

@@ -2,7 +2,7 @@
 
 use crate::auth::{Keys, MachinesOnly, UserOnly, WorkersOnly};
 use crate::driver::{DriverError, DriverHandle};
-use crate::home::Home;
+use crate::home::{Home, Identity};
 use crate::providers::Providers;
 use crate::serve::ServeError;
 use crate::services::{JobsService, MESSAGE_BYTES_MAX, MachinesService, WORKER_MESSAGE_BYTES_MAX, WorkersService};
@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Server, ServerTlsConfig};
 use trainctl_proto::v1::jobs_server::JobsServer;
 use trainctl_proto::v1::machines_server::MachinesServer;
 use trainctl_proto::v1::workers_server::WorkersServer;
@@ -24,6 +24,8 @@ use trainctl_proto::v1::workers_server::WorkersServer;
 /// A peer that does not answer a ping for so long is gone.
 const PEER_SILENT_MAX: Duration = Duration::from_secs(5);
 const PING_EVERY: Duration = Duration::from_secs(5);
+/// Who has not proved to speak TLS by then is cut off.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// How long open calls may take to end when the coordinator stops.
 const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -34,8 +36,18 @@ pub(crate) struct Services {
     pub(crate) machines: MachinesService,
 }
 
+/// What answers calls, over TLS only if there is an identity. A key that is not the certificate's is an error.
+pub(crate) fn server(identity: Option<&Identity>) -> Result<Server, tonic::transport::Error> {
+    let server =
+        Server::builder().http2_keepalive_interval(Some(PING_EVERY)).http2_keepalive_timeout(Some(PEER_SILENT_MAX));
+    let Some(Identity { pem, .. }) = identity else { return Ok(server) };
+    let identity = tonic::transport::Identity::from_pem(pem, pem);
+    server.tls_config(ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE_WITHIN))
+}
+
 /// Answers calls until it is to stop and those that are open have ended.
 pub(crate) async fn answer(
+    mut server: Server,
     listener: TcpListener,
     keys: Keys,
     services: Services,
@@ -46,9 +58,7 @@ pub(crate) async fn answer(
     let jobs = JobsServer::new(jobs).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let workers = WorkersServer::new(workers).max_decoding_message_size(WORKER_MESSAGE_BYTES_MAX);
     let machines = MachinesServer::new(machines).max_decoding_message_size(WORKER_MESSAGE_BYTES_MAX);
-    Server::builder()
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PEER_SILENT_MAX))
+    server
         .add_service(InterceptedService::new(jobs, UserOnly(keys.clone())))
         .add_service(InterceptedService::new(workers, WorkersOnly(keys.clone())))
         .add_service(InterceptedService::new(machines, MachinesOnly(keys)))

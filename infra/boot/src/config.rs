@@ -52,7 +52,7 @@ pub fn cloud_config(boot: &Boot) -> String {
 fn environment_file(boot: &Boot) -> String {
     let minutes = boot.orphan_minutes.max(1).to_string();
     let port = PEER_PORT.to_string();
-    let variables = [
+    let mut variables = vec![
         ("TRAINCTL_CLUSTER", boot.cluster.as_str()),
         ("TRAINCTL_INSTANCE", boot.instance.0.as_str()),
         ("TRAINCTL_WORKER_ID", boot.worker.0.as_str()),
@@ -64,5 +64,6 @@ fn environment_file(boot: &Boot) -> String {
         ("TRAINCTL_ORPHAN_MINUTES", minutes.as_str()),
         ("TRAINCTL_PEER_PORT", port.as_str()),
     ];
+    variables.extend(boot.certificate.as_deref().map(|certificate| ("TRAINCTL_CERTIFICATE", certificate)));
     variables.iter().map(|(name, value)| format!("{name}={}\n", environment(value))).collect()
 }

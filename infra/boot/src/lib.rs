@@ -6,7 +6,7 @@
 //! is to terminate; GCE: the coordinator deletes what has stopped).
 //!
 //! User data can be read by every process on the machine, and by everyone who may describe it. So there is no secret in
-//! it but the join token, which holds for one instance only.
+//! it but the join token, which holds for one instance only. The coordinator's certificate is none.
 
 mod config;
 mod quote;
@@ -30,8 +30,10 @@ pub struct Boot {
     pub instance: InstanceId,
     /// The worker on it.
     pub worker: WorkerId,
-    /// Where the machine reaches the coordinator: `http://10.0.0.5:7070`.
+    /// Where the machine reaches the coordinator: `https://10.0.0.5:7070`.
     pub coordinator_url: String,
+    /// By which it knows it, on one line: needed for `https`, and for nothing else.
+    pub certificate: Option<String>,
     /// The worker's token. Good for this instance alone.
     pub join_token: String,
     /// The bundle that `cargo xtask dist` made: `s3://BUCKET/KEY` on EC2, `gs://BUCKET/OBJECT` on GCE.

@@ -9,7 +9,7 @@ use crate::view::Pool;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::time::Duration;
-use trainctl_proto::v1::PoolStatus;
+use trainctl_proto::v1::{self, PoolStatus};
 
 /// Arguments of `pool`.
 #[derive(Args, Debug)]
@@ -53,6 +53,9 @@ struct Token {
     token: String,
     /// The URL at which machines reach the coordinator.
     coordinator: String,
+    /// By which they know it; absent: it answers in the clear.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    certificate: String,
     /// Absent: never.
     expires: Option<String>,
     /// To be run on each machine.
@@ -75,12 +78,15 @@ pub(crate) async fn run(session: &Session, args: PoolArgs) -> Result<(), Failure
         }
         PoolCommand::Token { pool, valid } => {
             let reply = coordinator.pool_token(&pool, valid.as_secs()).await?;
-            let command = format!(
-                "TRAINCTL_JOIN_TOKEN={} trainctl-worker run --join --coordinator {}",
-                reply.token, reply.coordinator
-            );
-            let expires = format::rfc3339(reply.expires_ms);
-            let token = Token { pool, token: reply.token, coordinator: reply.coordinator, expires, command };
+            let v1::PoolTokenReply { token, coordinator: url, certificate, expires_ms } = reply;
+            let known_by = match certificate.as_str() {
+                "" => String::new(),
+                certificate => format!(" TRAINCTL_CERTIFICATE={certificate}"),
+            };
+            let command =
+                format!("TRAINCTL_JOIN_TOKEN={token}{known_by} trainctl-worker run --join --coordinator {url}");
+            let expires = format::rfc3339(expires_ms);
+            let token = Token { pool, token, coordinator: url, certificate, expires, command };
             session.printer.emit(&token, |_| format!("{}\n", token.command))?;
             session.printer.note("whoever has this token can join; run the command on each machine of the pool");
             Ok(())

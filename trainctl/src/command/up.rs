@@ -8,7 +8,8 @@ use crate::logging::{self, Base};
 use crate::table;
 use crate::tell;
 use crate::view;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use coordinator_server::Tls;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,9 +24,30 @@ pub(crate) struct UpArgs {
     /// Where to listen; port 0: any that is free
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = address)]
     listen: SocketAddr,
+    /// Whether calls are encrypted: auto (all where it listens beyond this machine), always or never
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", hide_possible_values = true)]
+    tls: Encrypted,
     /// Pools to take instances from [default: local-spot and local, 8 processes each]
     #[arg(long, value_name = "FILE")]
     pools: Option<PathBuf>,
+}
+
+/// [`Tls`], as it is typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Encrypted {
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<Encrypted> for Tls {
+    fn from(encrypted: Encrypted) -> Self {
+        match encrypted {
+            Encrypted::Auto => Self::Auto,
+            Encrypted::Always => Self::Always,
+            Encrypted::Never => Self::Never,
+        }
+    }
 }
 
 /// An IP address and a port; names of hosts can stand for several addresses.
@@ -48,7 +70,7 @@ struct Started {
 
 /// Runs until Ctrl-C or `trainctl stop`.
 pub(crate) async fn run(session: &Session, args: UpArgs) -> Result<(), Failure> {
-    let UpArgs { listen, pools } = args;
+    let UpArgs { listen, tls, pools } = args;
     if session.reach.url.is_some() {
         return Err(Failure::new(
             Class::Usage,
@@ -58,7 +80,7 @@ pub(crate) async fn run(session: &Session, args: UpArgs) -> Result<(), Failure> 
     }
     logging::start(&session.printer, Base::Actions, session.verbose);
     let mut interrupts = Interrupts::catch()?;
-    let embedded = Embedded::start(session, listen, pools.clone()).await?;
+    let embedded = Embedded::start(session, listen, tls.into(), pools.clone()).await?;
     let told = tell_start(session, &embedded).await;
     if told.is_ok() {
         tokio::select! {

@@ -13,3 +13,4 @@ mod place;
 mod plan;
 mod runs;
 mod saved;
+mod tls;

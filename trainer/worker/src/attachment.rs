@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Endpoint;
 use tonic::{Request, Streaming};
 use trainctl_jobs::{EncryptionSpec, JobSpec};
+use trainctl_proto::dial::{Address, Certificate, DialError};
 use trainctl_proto::v1::coordinator_message::Body as FromCoordinator;
 use trainctl_proto::v1::worker_message::Body;
 use trainctl_proto::v1::workers_client::WorkersClient;
@@ -53,22 +53,24 @@ pub(crate) struct Place {
 /// Where the coordinator is.
 #[derive(Clone, Debug)]
 pub(crate) enum Coordinator {
-    /// At this URL.
-    Url(String),
-    /// At the `address` in this JSON file, which a restarted coordinator writes anew.
+    /// There.
+    At(Address),
+    /// At the `address` in this JSON file, known by the `certificate` in it; a restarted coordinator writes it anew.
     File(PathBuf),
 }
 
 impl Coordinator {
-    fn url(&self) -> anyhow::Result<String> {
+    fn address(&self) -> anyhow::Result<Address> {
         match self {
-            Self::Url(url) => Ok(url.clone()),
+            Self::At(address) => Ok(address.clone()),
             Self::File(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-                let json: Value =
-                    serde_json::from_str(&text).with_context(|| format!("read {} as JSON", path.display()))?;
-                let address = json.get("address").and_then(Value::as_str);
-                address.map(str::to_owned).with_context(|| format!("{}: expected an \"address\"", path.display()))
+                let place = || path.display().to_string();
+                let text = std::fs::read_to_string(path).with_context(|| format!("read {}", place()))?;
+                let json: Value = serde_json::from_str(&text).with_context(|| format!("read {} as JSON", place()))?;
+                let field = |name: &str| json.get(name).and_then(Value::as_str);
+                let address = field("address").with_context(|| format!("{}: expected an \"address\"", place()))?;
+                let certificate = field("certificate").map(Certificate::parse).transpose().with_context(place)?;
+                Address::new(address, certificate).with_context(place)
             }
         }
     }
@@ -131,6 +133,7 @@ type Close = oneshot::Receiver<oneshot::Sender<()>>;
 impl Attachment {
     async fn run(mut self, mut close: Close) {
         let mut wait = FIRST_WAIT;
+        let mut told = false;
         loop {
             match self.attach().await {
                 Ok((to, from)) => {
@@ -141,6 +144,10 @@ impl Attachment {
                         Err(error) => tracing::warn!("lost the coordinator, training goes on: {error:#}"),
                     }
                     self.control.connected(false);
+                }
+                // It answers, but not as it should: that does not pass by itself, as a restart does.
+                Err(error) if answers(&error) && !std::mem::replace(&mut told, true) => {
+                    tracing::error!("can't attach: {error:#}{}", hint(&error));
                 }
                 Err(error) => tracing::debug!("can't attach: {error:#}"),
             }
@@ -193,14 +200,15 @@ impl Attachment {
     }
 
     async fn attach(&self) -> anyhow::Result<(Sender<WorkerMessage>, Streaming<CoordinatorMessage>)> {
-        let url = self.place.coordinator.url()?;
-        let endpoint = Endpoint::from_shared(url.clone())
-            .with_context(|| format!("read {url:?} as a URL"))?
-            .connect_timeout(CONNECT_PATIENCE)
-            .http2_keep_alive_interval(Duration::from_secs(5))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .tcp_nodelay(true);
-        let channel_ = endpoint.connect().await.with_context(|| format!("connect to {url}"))?;
+        let address = self.place.coordinator.address()?;
+        let channel_ = address.connect(|endpoint| {
+            endpoint
+                .connect_timeout(CONNECT_PATIENCE)
+                .http2_keep_alive_interval(Duration::from_secs(5))
+                .keep_alive_timeout(Duration::from_secs(10))
+                .tcp_nodelay(true)
+        });
+        let channel_ = channel_.await?;
         let (to, outgoing) = channel(64);
         let (progress, newest, finished) = self.control.standing();
         let hello = Hello {
@@ -361,6 +369,17 @@ fn links(welcome: &Welcome) -> anyhow::Result<Links> {
         .transpose()
         .context("take this worker's certificate")?;
     Ok(Links { encryption, silence: spec.resources.peer_silence.duration(), credentials })
+}
+
+/// What can be done about it, on a line of its own.
+pub(crate) fn hint(error: &anyhow::Error) -> String {
+    let hint = error.downcast_ref::<DialError>().and_then(DialError::hint);
+    hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default()
+}
+
+/// Somebody is there.
+pub(crate) fn answers(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<DialError>().is_some_and(|error| !matches!(error, DialError::Unreachable { .. }))
 }
 
 async fn say(to: &Sender<WorkerMessage>, body: Body) -> anyhow::Result<()> {

@@ -4,7 +4,8 @@
 //! The connection lives on a thread of its own while the worker trains: it tells the coordinator that the machine is
 //! there, and hears when the worker is to end.
 
-use anyhow::{Context, bail};
+use crate::attachment::{answers, hint};
+use anyhow::{Context, anyhow, bail};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status, Streaming};
+use trainctl_proto::dial::Address;
 use trainctl_proto::v1::machine_message::Body;
 use trainctl_proto::v1::machine_order::Body as Order;
 use trainctl_proto::v1::machines_client::MachinesClient;
@@ -44,7 +45,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Joins, and waits for the worker to be. `None`: the machine is taken away before there was one.
-    pub(crate) fn join(url: &str) -> anyhow::Result<Option<(Self, StartWorker)>> {
+    pub(crate) fn join(address: &Address) -> anyhow::Result<Option<(Self, StartWorker)>> {
         let token = std::env::var(TOKEN_VARIABLE)
             .with_context(|| format!("read {TOKEN_VARIABLE}; `trainctl pool token POOL` prints one"))?;
         let name = match std::env::var(MACHINE_VARIABLE) {
@@ -65,7 +66,7 @@ impl Machine {
             Some((instance.to_owned(), code.parse().ok()?))
         });
         let connection = Connection {
-            url: url.to_owned(),
+            address: address.clone(),
             token,
             machine: name,
             ended,
@@ -110,7 +111,7 @@ fn start_over(machine: &str, instance: &str, code: i32) -> anyhow::Error {
 }
 
 struct Connection {
-    url: String,
+    address: Address,
     token: String,
     machine: String,
     /// Told once.
@@ -139,10 +140,13 @@ impl Connection {
                 Err(error) => {
                     tracing::debug!("can't join: {error:#}");
                     let refused = error.downcast_ref::<Status>().map(Status::code);
-                    if matches!(refused, Some(Code::Unauthenticated | Code::NotFound | Code::InvalidArgument))
+                    let refused =
+                        matches!(refused, Some(Code::Unauthenticated | Code::NotFound | Code::InvalidArgument));
+                    if (refused || answers(&error))
                         && let Some(start) = self.start.take()
                     {
-                        let _ = start.send(Err(error.context("join the pool")));
+                        let told = anyhow!("join the pool: {error:#}{}", hint(&error));
+                        let _ = start.send(Err(told));
                         return;
                     }
                 }
@@ -161,14 +165,15 @@ impl Connection {
     }
 
     async fn connect(&self) -> anyhow::Result<(Sender<MachineMessage>, Streaming<MachineOrder>)> {
-        let endpoint = Endpoint::from_shared(self.url.clone())
-            .with_context(|| format!("read {:?} as a URL", self.url))?
-            .connect_timeout(CONNECT_PATIENCE)
-            .http2_keep_alive_interval(Duration::from_secs(5))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
-        let channel_ = endpoint.connect().await.with_context(|| format!("connect to {}", self.url))?;
+        let channel_ = self.address.connect(|endpoint| {
+            endpoint
+                .connect_timeout(CONNECT_PATIENCE)
+                .http2_keep_alive_interval(Duration::from_secs(5))
+                .keep_alive_timeout(Duration::from_secs(10))
+                .keep_alive_while_idle(true)
+                .tcp_nodelay(true)
+        });
+        let channel_ = channel_.await?;
         let (ended_instance, exit_code) = self.ended.clone().unwrap_or_default();
         let hello = MachineHello {
             machine: self.machine.clone(),

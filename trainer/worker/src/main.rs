@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use trainctl_proto::dial::{Address, AddressError, Certificate};
 use trainctl_proto::v1::StartWorker;
 use trainer_collective::Poller;
 use trainer_engine::{Device, Wanted};
@@ -34,6 +35,8 @@ use trainer_notices::{Cloud, Source};
 
 /// Exit code of a worker that could not even attach.
 const SETUP_FAILED: u8 = 3;
+/// Holds the coordinator's certificate.
+const CERTIFICATE_VARIABLE: &str = "TRAINCTL_CERTIFICATE";
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(4);
 
 #[derive(Parser)]
@@ -95,7 +98,7 @@ struct Run {
     /// JSON file with the coordinator's current address
     #[arg(long, value_name = "FILE", required_unless_present = "coordinator")]
     coordinator_file: Option<PathBuf>,
-    /// The coordinator's URL
+    /// The coordinator's URL; for https its certificate is in TRAINCTL_CERTIFICATE, in PEM or on one line
     #[arg(long, value_name = "URL")]
     coordinator: Option<String>,
     /// Where peers reach this worker [default: any port; with --coordinator, of the address that it is reached from]
@@ -182,7 +185,7 @@ fn run_worker(run: Run) -> anyhow::Result<ExitCode> {
     let device = find(run.place.device)?;
     match (run.join, &run.coordinator, &run.cluster, &run.instance, &run.worker) {
         (true, Some(url), ..) => {
-            let Some((machine, start)) = Machine::join(url)? else { return Ok(ExitCode::SUCCESS) };
+            let Some((machine, start)) = Machine::join(&address(url)?)? else { return Ok(ExitCode::SUCCESS) };
             let StartWorker { cluster, instance, worker, token } = start;
             let part = Part { cluster, instance: instance.clone(), worker, token };
             let (code, number) = match work(run, part, device) {
@@ -201,6 +204,21 @@ fn run_worker(run: Run) -> anyhow::Result<ExitCode> {
         }
         _ => anyhow::bail!("expected --join with --coordinator, or --cluster, --instance and --worker"),
     }
+}
+
+/// Where the coordinator is, and the certificate by which it is known.
+fn address(url: &str) -> anyhow::Result<Address> {
+    let hint = "hint: `trainctl pool token POOL` prints it, for a coordinator that answers over TLS";
+    let certificate = std::env::var(CERTIFICATE_VARIABLE).ok().filter(|text| !text.trim().is_empty());
+    let certificate = certificate.as_deref().map(Certificate::parse).transpose();
+    let certificate = certificate.map_err(|error| anyhow::anyhow!("{CERTIFICATE_VARIABLE}: {error}\n{hint}"))?;
+    Address::new(url, certificate).map_err(|error| match &error {
+        AddressError::CertificateMissing { .. } => anyhow::anyhow!("{CERTIFICATE_VARIABLE}: {error}\n{hint}"),
+        AddressError::Plain { .. } => {
+            anyhow::anyhow!("--coordinator: {error}\nhint: say https://, or leave {CERTIFICATE_VARIABLE} away")
+        }
+        AddressError::Url { .. } => anyhow::anyhow!("--coordinator: {error}"),
+    })
 }
 
 /// Where peers dial this worker, if nobody says so: at the address from which its packets to the coordinator leave.
@@ -223,7 +241,7 @@ fn work(run: Run, part: Part, device: Device) -> anyhow::Result<ExitCode> {
     let listen = run.listen.unwrap_or_else(|| listen_address(run.coordinator.as_deref()));
     let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
     let coordinator = match (run.coordinator, run.coordinator_file) {
-        (Some(url), _) => Coordinator::Url(url),
+        (Some(url), _) => Coordinator::At(address(&url)?),
         (None, Some(file)) => Coordinator::File(file),
         (None, None) => anyhow::bail!("expected --coordinator or --coordinator-file"),
     };

@@ -18,6 +18,8 @@ pub struct Ec2Config {
     pub cluster: String,
     /// How machines reach the coordinator.
     pub coordinator_url: String,
+    /// By which they know it; `None`: it answers in the clear.
+    pub certificate: Option<String>,
     /// Makes the token of an instance's worker.
     pub token: WorkerToken,
     /// What a machine fetches and runs.
@@ -30,7 +32,7 @@ pub struct Ec2Config {
 
 /// Returns at once, in a tokio runtime; an API that does not answer is asked again, and told of in the log.
 pub fn start(config: Ec2Config) -> Arc<dyn Provider> {
-    let Ec2Config { cluster, coordinator_url, token, bundle, pools, events } = config;
+    let Ec2Config { cluster, coordinator_url, certificate, token, bundle, pools, events } = config;
     let user_data: UserData = {
         let cluster = cluster.clone();
         Arc::new(move |_: &str, request: &LaunchRequest| {
@@ -39,6 +41,7 @@ pub fn start(config: Ec2Config) -> Arc<dyn Provider> {
                 instance: request.instance.clone(),
                 worker: request.worker.clone(),
                 coordinator_url: coordinator_url.clone(),
+                certificate: certificate.clone(),
                 join_token: token(&request.instance),
                 bundle_uri: bundle.uri.clone(),
                 bundle_digest: bundle.digest.clone(),

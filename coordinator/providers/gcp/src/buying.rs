@@ -97,6 +97,7 @@ impl Inner {
             instance: request.instance.clone(),
             worker: request.worker.clone(),
             coordinator_url: self.config.coordinator_url.clone(),
+            certificate: self.config.certificate.clone(),
             join_token: (self.config.token)(&request.instance),
             bundle_uri: self.config.bundle.uri.clone(),
             bundle_digest: self.config.bundle.digest.clone(),

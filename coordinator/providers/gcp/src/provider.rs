@@ -18,6 +18,8 @@ pub struct GcpConfig {
     pub cluster: String,
     /// How VMs reach the coordinator.
     pub coordinator_url: String,
+    /// By which they know it; `None`: it answers in the clear.
+    pub certificate: Option<String>,
     /// Makes the token of an instance's worker.
     pub token: WorkerToken,
     /// What a VM fetches and runs.

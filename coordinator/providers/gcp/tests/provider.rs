@@ -54,7 +54,8 @@ fn provider(cloud: &FakeGce, cluster: &str, events: UnboundedSender<Event>) -> G
     };
     GcpProvider::start(GcpConfig {
         cluster: cluster.to_owned(),
-        coordinator_url: "http://10.0.0.5:7070".to_owned(),
+        coordinator_url: "https://10.0.0.5:7070".to_owned(),
+        certificate: Some("MIIBcertificate".to_owned()),
         token: Arc::new(|instance| format!("token of {instance}")),
         bundle: Bundle { uri: "gs://bucket/bundle".to_owned(), digest: format!("sha256:{}", "0".repeat(64)) },
         pools: vec![pool],

@@ -61,6 +61,7 @@ fn bench_with(refuse_after: usize, core: Core, more: impl FnOnce(Providers) -> P
         cluster: folder.path().display().to_string(),
         address: String::new(),
         worker_program: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/workers/stands.sh"),
+        certificate: None,
         coordinator_file: folder.path().join("coordinator.json"),
         logs: folder.path().join("logs"),
         keys: Keys::new("secret"),

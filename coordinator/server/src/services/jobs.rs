@@ -79,7 +79,9 @@ impl JobsService {
             seconds => self.clock.now().plus_ms(seconds.saturating_mul(1_000)),
         };
         let token = self.keys.join_token(&pool, expires);
-        Ok(v1::PoolTokenReply { token, coordinator: self.providers.url().to_owned(), expires_ms: expires.0 })
+        let coordinator = self.providers.url().to_owned();
+        let certificate = self.providers.certificate().unwrap_or_default().to_owned();
+        Ok(v1::PoolTokenReply { token, coordinator, expires_ms: expires.0, certificate })
     }
 }
 

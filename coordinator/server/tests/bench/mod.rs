@@ -5,7 +5,7 @@
 pub(crate) mod robot;
 
 use coordinator_core::Settings;
-use coordinator_server::{Options, Running, serve};
+use coordinator_server::{CoordinatorFile, Options, Running, serve};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use trainctl_data::{Manifest, PinOptions, manifest_digest, pin};
+use trainctl_proto::dial::{Address, Certificate};
 use trainctl_proto::v1::coordinator_message::Body as ToBody;
 use trainctl_proto::v1::jobs_client::JobsClient;
 use trainctl_proto::v1::machines_client::MachinesClient;
@@ -109,7 +110,17 @@ impl Bench {
 
     pub(crate) async fn jobs(&self, running: &Running) -> Jobs {
         let token = std::fs::read_to_string(running.token_file()).expect("read the token");
-        jobs_with(running.address(), Some(&token)).await
+        let token = token.lines().next();
+        JobsClient::with_interceptor(self.channel(running).await, bearer(token))
+    }
+
+    /// To a coordinator of this home, over TLS if it says so.
+    async fn channel(&self, running: &Running) -> Channel {
+        let file = std::fs::read(self.home().join("coordinator.json")).expect("coordinator.json");
+        let file: CoordinatorFile = serde_json::from_slice(&file).expect("JSON");
+        let certificate = file.certificate.map(|line| Certificate::parse(&line).expect("a certificate"));
+        let address = Address::new(running.address(), certificate).expect("an address");
+        address.connect(|endpoint| endpoint).await.expect("connect")
     }
 
     /// The token that the worker's process was given, once it has started.
@@ -125,7 +136,7 @@ impl Bench {
     /// Speaks for a worker from its first message on.
     pub(crate) async fn attach(&self, running: &Running, job: &str, number: u32) -> Hand {
         let token = self.worker_token(job, &format!("w{number}")).await;
-        let mut hand = Hand::open(running.address(), &token).await.expect("open the stream");
+        let mut hand = Hand::over(self.channel(running).await, &token).await.expect("open the stream");
         hand.say(FromBody::Hello(hello(number))).await;
         hand
     }
@@ -226,8 +237,12 @@ pub(crate) struct Hand {
 
 impl Hand {
     pub(crate) async fn open(address: &str, token: &str) -> Result<Self, Status> {
+        Self::over(channel(address).await.expect("connect"), token).await
+    }
+
+    async fn over(channel: Channel, token: &str) -> Result<Self, Status> {
         let (say, said) = mpsc::channel(64);
-        let mut workers = workers_with(address, Some(token)).await;
+        let mut workers = WorkersClient::with_interceptor(channel, bearer(Some(token)));
         let hear = workers.attach(ReceiverStream::new(said)).await?.into_inner();
         Ok(Self { say, hear })
     }

@@ -45,11 +45,12 @@ fn hostile_names_stay_names() {
     assert_eq!(variables["TRAINCTL_CLUSTER"], HOSTILE);
     assert_eq!(variables["TRAINCTL_WORKER_TOKEN"], format!("token {HOSTILE}"));
     assert_eq!(variables["TRAINCTL_NOTICES"], "ec2");
+    assert_eq!(Some(variables["TRAINCTL_CERTIFICATE"].clone()), hostile.certificate);
 }
 
 #[test]
 fn files_arrive_as_they_are() {
-    let Some(files) = files_of(&cloud_config(&Boot { notices: Notices::Gce, ..boot() })) else {
+    let Some(files) = files_of(&cloud_config(&Boot { notices: Notices::Gce, certificate: None, ..boot() })) else {
         return;
     };
     for (path, text) in &files {
@@ -62,6 +63,7 @@ fn files_arrive_as_they_are() {
     let variables = read_by_shell(&files["/etc/trainctl/machine.env"]);
     assert_eq!(variables["TRAINCTL_NOTICES"], "gce");
     assert!(!variables.contains_key("AWS_REGION"), "{variables:?}");
+    assert!(!variables.contains_key("TRAINCTL_CERTIFICATE"), "{variables:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::logging::{self, Base};
 use crate::runs::Place;
 use crate::tell;
 use crate::view;
+use coordinator_server::Tls;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use trainctl_proto::v1::JobStatus;
@@ -45,7 +46,7 @@ pub(super) async fn run(session: &Session, checked: Checked, pools: Option<PathB
     logging::start(&session.printer, Base::Warnings, session.verbose);
     let mut interrupts = Interrupts::catch()?;
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let embedded = Embedded::start(session, listen, pools.clone()).await?;
+    let embedded = Embedded::start(session, listen, Tls::Auto, pools.clone()).await?;
     let here = Here { session, checked: &checked, pools: pools.as_deref() };
     here.run(embedded, &mut interrupts).await
 }
