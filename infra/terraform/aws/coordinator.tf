@@ -15,7 +15,7 @@ locals {
     on_demand       = var.on_demand
     bundle_uri      = "s3://${aws_s3_bucket.this.id}/${aws_s3_object.bundle.key}"
     bundle_digest   = "sha256:${local.bundle_sha256}"
-    coordinator_url = "http://${local.coordinator_address}:${local.coordinator_port}"
+    coordinator_url = "https://${local.coordinator_address}:${local.coordinator_port}"
   })
 
   coordinator_env = {

@@ -25,11 +25,11 @@ output "coordinator_instance_id" {
 
 output "coordinator_url" {
   description = "Where workers reach the coordinator, inside the network."
-  value       = "http://${local.coordinator_address}:${local.coordinator_port}"
+  value       = "https://${local.coordinator_address}:${local.coordinator_port}"
 }
 
 output "tunnel" {
-  description = "Makes the coordinator's port one of this computer's."
+  description = "Makes the coordinator's port one of this computer's: https://127.0.0.1:7070. What else people need, a token and the coordinator's certificate, is in /var/lib/trainctl/home/token on its machine."
   value = join(" ", [
     "aws ssm start-session --region ${local.region} --target ${aws_instance.coordinator.id}",
     "--document-name AWS-StartPortForwardingSessionToRemoteHost",

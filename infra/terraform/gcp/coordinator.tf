@@ -14,7 +14,7 @@ locals {
     on_demand       = var.on_demand
     bundle_uri      = local.bundle_uri
     bundle_digest   = "sha256:${local.bundle_sha256}"
-    coordinator_url = "http://${google_compute_address.coordinator.address}:${local.coordinator_port}"
+    coordinator_url = "https://${google_compute_address.coordinator.address}:${local.coordinator_port}"
   })
 
   coordinator_user_data = templatefile("${local.vm}/coordinator.yaml.tftpl", {

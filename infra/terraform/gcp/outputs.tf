@@ -15,11 +15,11 @@ output "data_root" {
 
 output "coordinator_url" {
   description = "Where workers reach the coordinator, inside the network."
-  value       = "http://${google_compute_address.coordinator.address}:${local.coordinator_port}"
+  value       = "https://${google_compute_address.coordinator.address}:${local.coordinator_port}"
 }
 
 output "tunnel" {
-  description = "Makes the coordinator's port one of this computer's."
+  description = "Makes the coordinator's port one of this computer's: https://127.0.0.1:7070. What else people need, a token and the coordinator's certificate, is in /var/lib/trainctl/home/token on its machine."
   value = join(" ", [
     "gcloud compute start-iap-tunnel ${google_compute_instance.coordinator.name} ${local.coordinator_port}",
     "--project ${var.project} --zone ${var.zones[0]} --local-host-port localhost:${local.coordinator_port}",
