@@ -3,6 +3,7 @@
 mod bench;
 
 use bench::{Bench, Hand, within};
+use coordinator_server::Tls;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use trainctl_proto::v1;
@@ -16,7 +17,15 @@ const JOBS: usize = 1_000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures, and prints what it measured"]
 async fn what_a_coordinator_carries() {
-    let bench = Bench::new("stands.sh");
+    // In turns: what else the machine does falls on both.
+    for tls in [Tls::Never, Tls::Always, Tls::Always, Tls::Never] {
+        carries(tls).await;
+    }
+}
+
+async fn carries(tls: Tls) {
+    let mut bench = Bench::new("stands.sh");
+    bench.options.tls = tls;
     let running = bench.serve().await;
     let mut jobs = bench.jobs(&running).await;
     let _ = jobs.submit(bench.submission("busy", WORKERS)).await.expect("submit");
@@ -49,7 +58,7 @@ async fn what_a_coordinator_carries() {
         (status.step == 100).then_some(())
     })
     .await;
-    print("heartbeats over gRPC", HEARTBEATS as usize * WORKERS as usize, began.elapsed());
+    print(tls, "heartbeats over gRPC", HEARTBEATS as usize * WORKERS as usize, began.elapsed());
 
     let began = Instant::now();
     let mut submitting = JoinSet::new();
@@ -64,13 +73,14 @@ async fn what_a_coordinator_carries() {
         });
     }
     let _ = submitting.join_all().await;
-    print("jobs submitted and kept", JOBS, began.elapsed());
+    print(tls, "jobs submitted and kept", JOBS, began.elapsed());
 
     let began = Instant::now();
     for n in 0..JOBS {
         let _ = jobs.cancel(v1::JobRef { job: format!("job-{n}") }).await.expect("cancel");
     }
-    print("jobs cancelled and kept", JOBS, began.elapsed());
+    print(tls, "jobs cancelled and kept", JOBS, began.elapsed());
+    running.kill().await;
 }
 
 async fn beat(hand: &mut Hand, step: u64) {
@@ -78,7 +88,11 @@ async fn beat(hand: &mut Hand, step: u64) {
 }
 
 #[allow(clippy::print_stdout, reason = "it measures, and says what")]
-fn print(what: &str, count: usize, took: Duration) {
+fn print(tls: Tls, what: &str, count: usize, took: Duration) {
     let seconds = took.as_secs_f64();
-    println!("{count} {what}: {:.0} a second, {:.0} us each", count as f64 / seconds, seconds / count as f64 * 1e6);
+    println!(
+        "TLS {tls:?}: {count} {what}: {:.0} a second, {:.0} us each",
+        count as f64 / seconds,
+        seconds / count as f64 * 1e6
+    );
 }
