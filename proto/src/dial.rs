@@ -20,6 +20,16 @@ pub const PEM_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 /// Ends it.
 pub const PEM_END: &str = "-----END CERTIFICATE-----";
 
+/// What a token file holds: the token, and behind it the certificate in PEM, if calls are encrypted.
+#[must_use]
+pub fn token_and_certificate(text: &str) -> (&str, Option<&str>) {
+    let (token, certificate) = match text.find(PEM_BEGIN) {
+        Some(at) => (&text[..at], Some(&text[at..])),
+        None => (text, None),
+    };
+    (token.trim(), certificate)
+}
+
 /// What an HTTP/2 client says first (RFC 9113, 3.4), with its settings, which may be none.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// How TLS answers that: a record of an alert (RFC 8446, 5.1).
@@ -266,6 +276,14 @@ mod tests {
             let error = Certificate::parse(text).expect_err(text).to_string();
             assert_eq!(error, format!("expected a certificate in PEM, found {found}"));
         }
+    }
+
+    #[test]
+    fn a_token_stands_before_its_certificate_or_alone() {
+        assert_eq!(token_and_certificate(" abc\n"), ("abc", None));
+        let pem = pem();
+        assert_eq!(token_and_certificate(&format!("abc\n{pem}")), ("abc", Some(pem.as_str())));
+        assert_eq!(token_and_certificate(""), ("", None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use trainctl_proto::dial::{Certificate, PEM_BEGIN, PEM_END, SERVER_NAME};
+use trainctl_proto::dial::{Certificate, PEM_BEGIN, PEM_END, SERVER_NAME, token_and_certificate};
 
 /// What `coordinator.json` says while a coordinator listens.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -151,7 +151,7 @@ impl Home {
         let path = self.token_file();
         match std::fs::read_to_string(&path) {
             Ok(text) => {
-                let token = text.split("-----BEGIN").next().unwrap_or_default().trim();
+                let (token, _) = token_and_certificate(&text);
                 let good = token.bytes().all(|byte| byte.is_ascii_alphanumeric()) && token.len() >= TOKEN_LENGTH_MIN;
                 if good { Ok(token.to_owned()) } else { Err(HomeError::Token { found: token.len(), path }) }
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
-use trainctl_proto::dial::{Address, AddressError, Certificate, DialError, PEM_BEGIN};
+use trainctl_proto::dial::{Address, AddressError, Certificate, DialError, token_and_certificate};
 use trainctl_proto::v1::jobs_client::JobsClient;
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -117,11 +117,8 @@ fn access(path: &Path) -> Result<Access, Failure> {
         Failure { class: Class::Refused, ..Failure::file("read token", path, &error) }
             .hint("`trainctl up` prints the path of its token file; give it with --token-file")
     })?;
-    let (token, certificate) = match text.find(PEM_BEGIN) {
-        Some(at) => (&text[..at], Some(&text[at..])),
-        None => (text.as_str(), None),
-    };
-    let token = format!("Bearer {}", token.trim());
+    let (token, certificate) = token_and_certificate(&text);
+    let token = format!("Bearer {token}");
     let token = token.parse().map_err(|_| refused(&"expected a token, found bytes that aren't text"))?;
     let certificate = certificate.map(Certificate::parse).transpose().map_err(|error| {
         refused(&error).hint("copy the file `token` of the coordinator's home again: the certificate is in it")
