@@ -115,12 +115,23 @@ impl Trainer {
             digests = ?differing.digests,
             "workers hold different states; goes back to the newest agreement"
         );
-        self.parts.saver.rest(SAVE_PATIENCE);
+        self.rest_together();
         self.drop_state();
         self.disputes.open = Some((dispute.step, dispute.subject));
         let generation = assignment.generation;
         self.parts.control.tell(Body::Corrupt(Corrupt { generation, differing: Some(differing) }));
         Next::Idle
+    }
+
+    /// Waits until no member writes its part of a save any more, or one is lost. What is told after it may end the one
+    /// that is to blame, and with its part unwritten the job would go on from an older state than it need.
+    fn rest_together(&mut self) {
+        self.parts.saver.rest(SAVE_PATIENCE);
+        let (Some(mesh), Some(position)) = (&mut self.last_mesh, self.position) else { return };
+        let control = self.parts.control.clone();
+        if let Err(error) = mesh.notes(&mut self.parts.poller, position, [], &|| control.interrupts()) {
+            tracing::info!("does not wait for the others' saves: {error}");
+        }
     }
 
     /// A state that this worker gets, or goes on from, has seen so many roll-backs: one that has seen fewer is dropped.
