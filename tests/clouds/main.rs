@@ -9,6 +9,7 @@ mod world;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, Instant};
 use trainctl_test_servers::{Fault, How};
@@ -153,6 +154,36 @@ fn a_coordinator_killed_while_it_buys_has_exactly_what_it_wants_after_its_restar
         assert!(cluster.run(&["cancel", "bought"]).status.success());
         world.nothing_is_left(&cluster);
     }
+}
+
+#[test]
+fn a_hundred_are_bought_once_each_while_the_api_throttles_and_the_coordinator_dies() {
+    const JOBS: usize = 25;
+    const EACH: u32 = 4;
+    const ALL: usize = JOBS * EACH as usize;
+    let world = World::start_unmanned();
+    let mut cluster = world.cluster_of(ALL);
+    world.ec2.throttle(20.0, 10);
+    let names: Vec<String> = (0..JOBS).map(|n| format!("throttled-{n}")).collect();
+    for name in &names {
+        let mut job = Job::convnet(name, &cluster.folder().join("runs"));
+        job.workers = (EACH, EACH);
+        cluster.submit(&job.toml().replace("[\"local-spot\"]", "[\"aws\"]"));
+    }
+    // Once among the first purchases, once among the last.
+    for so_many in [ALL / 4, ALL * 3 / 4] {
+        eventually("it buys", PATIENCE, || (world.running() >= so_many).then_some(()));
+        cluster.kill_coordinator();
+        cluster.start();
+    }
+    eventually(format!("all run\n{}", cluster.coordinator_log()), PATIENCE, || (world.running() == ALL).then_some(()));
+    for name in &names {
+        assert!(cluster.run(&["cancel", name]).status.success());
+    }
+    world.nothing_is_left(&cluster);
+    let ever = world.ec2.instances();
+    let wanted: BTreeSet<&str> = ever.iter().map(|one| one.tags["trainctl:instance"].as_str()).collect();
+    assert_eq!((ever.len(), wanted.len()), (ALL, ALL), "something was bought twice");
 }
 
 #[test]

@@ -23,25 +23,40 @@ pub(crate) struct World {
     pub(crate) ec2: Arc<Moto>,
     pub(crate) gce: FakeGce,
     network: Network,
-    _machines: Ec2Machines,
+    /// None: instances of EC2 run, and nothing on them.
+    _machines: Option<Ec2Machines>,
     _logs: TempDir,
 }
 
 impl World {
     pub(crate) fn start() -> Self {
+        Self::start_with(true)
+    }
+
+    /// In which no machine of EC2 boots: there may be more than this one could carry.
+    pub(crate) fn start_unmanned() -> Self {
+        Self::start_with(false)
+    }
+
+    fn start_with(boots: bool) -> Self {
         let ec2 = Arc::new(Moto::start());
         let network = ec2.network(REGION, &ZONES);
         ec2.price("m5.large", 0.03);
         let logs = TempDir::new().expect("make a folder");
-        let _machines = Ec2Machines::start(Arc::clone(&ec2), logs.path().to_owned());
+        let _machines = boots.then(|| Ec2Machines::start(Arc::clone(&ec2), logs.path().to_owned()));
         let gce = FakeGce::start_with(boot(logs.path()));
         Self { ec2, gce, network, _machines, _logs: logs }
     }
 
     /// A coordinator with a pool in each cloud, at an address that its machines know, when it knows all their places.
     pub(crate) fn cluster(&self) -> Cluster {
+        self.cluster_of(8)
+    }
+
+    /// The same with at most so many instances of EC2.
+    pub(crate) fn cluster_of(&self, max: usize) -> Cluster {
         let pools = format!(
-            "[bundle]\n{BUNDLE}\n[pools.aws]\nkind = \"aws\"\nmax = 8\non_demand = true\nlaunch_template = \"{}\"\n\
+            "[bundle]\n{BUNDLE}\n[pools.aws]\nkind = \"aws\"\nmax = {max}\non_demand = true\nlaunch_template = \"{}\"\n\
              instance_types = [{{ name = \"m5.large\", on_demand_usd_per_hour = 0.096 }}]\n\
              [pools.aws.regions.{REGION}]\nsubnets = {:?}\n\
              [pools.gcp]\nkind = \"gcp\"\nproject = \"p\"\nzones = [\"us-central1-a\", \"us-central1-b\"]\n\

@@ -13,9 +13,9 @@ use trainctl_checkpoint::{Corruption, Digest, Group, RunEvent, state_digest};
 use trainctl_proto::v1::worker_message::Body;
 use trainctl_proto::v1::{Corrupt, Differing, Rollback, Settled};
 use trainer_collective::{Mesh, MeshError};
-use trainer_core::Assignment;
 use trainer_core::membership::Header;
 use trainer_core::replicas::{Accord, Checksum, Dispute, Subject, compare, one};
+use trainer_core::{Assignment, Round};
 
 /// How long the save of an earlier, undisputed state may take before the roll-back: it is then what to go on from.
 const SAVE_PATIENCE: Duration = Duration::from_secs(20);
@@ -68,10 +68,28 @@ impl Trainer {
     ///
     /// # Errors
     /// They differ: the round's sum must not be applied.
-    pub(crate) fn compare_shown(&mut self, mesh: &Mesh, step: u64, headers: &[Header]) -> Result<(), RoundError> {
-        let accords = compare(step, headers)?;
-        self.settle(mesh, &accords);
+    pub(crate) fn compare_shown(
+        &mut self,
+        mesh: &mut Mesh,
+        round: Round,
+        headers: &[Header],
+    ) -> Result<(), RoundError> {
+        let accords = compare(round.step, headers);
+        if accords.is_err() && headers.iter().any(|header| header.saving) {
+            self.rest_together(mesh, round);
+        }
+        self.settle(mesh, &accords?);
         Ok(())
+    }
+
+    /// Waits until no member writes its part of a save any more, or one is lost. What is told after it may end the one
+    /// that is to blame, and with its part unwritten the job would go on from an older state than it need.
+    fn rest_together(&mut self, mesh: &mut Mesh, round: Round) {
+        self.parts.saver.rest(SAVE_PATIENCE);
+        let control = self.parts.control.clone();
+        if let Err(error) = mesh.notes(&mut self.parts.poller, round, [], &|| control.interrupts()) {
+            tracing::info!("does not wait for the others' saves: {error}");
+        }
     }
 
     /// Compares what all members are about to save, where no round follows to do it.
@@ -115,23 +133,12 @@ impl Trainer {
             digests = ?differing.digests,
             "workers hold different states; goes back to the newest agreement"
         );
-        self.rest_together();
+        self.parts.saver.rest(SAVE_PATIENCE);
         self.drop_state();
         self.disputes.open = Some((dispute.step, dispute.subject));
         let generation = assignment.generation;
         self.parts.control.tell(Body::Corrupt(Corrupt { generation, differing: Some(differing) }));
         Next::Idle
-    }
-
-    /// Waits until no member writes its part of a save any more, or one is lost. What is told after it may end the one
-    /// that is to blame, and with its part unwritten the job would go on from an older state than it need.
-    fn rest_together(&mut self) {
-        self.parts.saver.rest(SAVE_PATIENCE);
-        let (Some(mesh), Some(position)) = (&mut self.last_mesh, self.position) else { return };
-        let control = self.parts.control.clone();
-        if let Err(error) = mesh.notes(&mut self.parts.poller, position, [], &|| control.interrupts()) {
-            tracing::info!("does not wait for the others' saves: {error}");
-        }
     }
 
     /// A state that this worker gets, or goes on from, has seen so many roll-backs: one that has seen fewer is dropped.

@@ -61,7 +61,7 @@ impl Trainer {
             self.flip_a_bit(step);
         }
         let headers = self.sum(mesh, round)?;
-        self.compare_shown(mesh, step, &headers)?;
+        self.compare_shown(mesh, round, &headers)?;
         self.parts.faults.at(step, Moment::Apply);
         self.absorb(round)?;
         self.publish(round);

@@ -5,10 +5,11 @@ use crate::corruption::{Differing, SaveFailure, Subject};
 use crate::decision::Reason;
 use crate::ids::{Generation, JobId, Timestamp, WorkerId};
 use crate::rejection::Rejection;
-use crate::state::{Doom, LossCause, State};
+use crate::state::{Doom, Job, LossCause, State};
 
 /// All members say it, the first that is heard counts: after that their generation is over. They have dropped their
-/// states, so a new group begins at the last agreement.
+/// states, so a new group begins at the last agreement. When their generation ended otherwise in the same round, it is
+/// news all the same: what went on may hold a wrong state.
 pub(super) fn corrupt(
     state: &mut State,
     now: Timestamp,
@@ -21,7 +22,9 @@ pub(super) fn corrupt(
     if !differing.is_real() {
         return Err(Rejection::OutOfPlace { worker: worker.clone(), message: "states that differ" });
     }
-    if let Timeliness::Over = timeliness(state, entry, generation)? {
+    if let Timeliness::Over = timeliness(state, entry, generation)?
+        && !is_news(state.job_of(&job).0, &differing)
+    {
         return stale(state, &job, worker, "states that differ");
     }
     let majority = differing.majority().map(str::to_owned);
@@ -35,6 +38,11 @@ pub(super) fn corrupt(
         quarantine(state, now, &job, &differing, &blamed, &right);
     }
     Ok(())
+}
+
+/// Nobody said it yet, and there is a group that it may concern.
+fn is_news(job: &Job, differing: &Differing) -> bool {
+    job.group().is_some() && job.corruptions.iter().all(|known| known.differing != *differing)
 }
 
 /// What was disputed was computed again, and the members agree.

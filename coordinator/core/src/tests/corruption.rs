@@ -87,6 +87,21 @@ fn each_member_says_it_and_only_the_first_counts() {
 }
 
 #[test]
+fn what_is_heard_after_a_loss_in_the_same_round_counts() {
+    let mut story = Story::running(3);
+    story.down(1, DownCause::Evicted).skip();
+    let digests = [(1, "a"), (2, "b"), (3, "a")];
+    story.tell(differ(3, 1, 12, &digests)).expect([
+        "w3 <- assign 3 now after rollback 1 w3:0-8",
+        "kill i2",
+        "launch w5 local",
+    ]);
+    let late = story.refused(differ(2, 1, 12, &digests));
+    assert_eq!(late, Rejection::Stale { worker: worker(2), message: "states that differ" });
+    assert_eq!(story.job("job").corruptions[0].quarantined, [worker(2)]);
+}
+
+#[test]
 fn at_a_tie_all_repeat_and_who_held_something_else_before_is_quarantined() {
     let mut story = Story::running(2);
     story.tell(differ(1, 1, 12, &[(1, "a"), (2, "b")])).expect([
