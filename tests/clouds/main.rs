@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, Instant};
-use trainctl_test_servers::{Fault, How};
 use trainctl_tests::{Cluster, Job, Options, eventually, kill};
 use world::World;
 
@@ -86,8 +85,10 @@ fn on_demand(place: &str) -> bool {
 fn a_job_moves_between_zones_clouds_and_markets_and_its_bits_stay() {
     const STEPS: u64 = 2_000;
     let world = World::start();
-    // One zone has nothing from the start.
-    world.spot_faults(&["us-east-1a"]);
+    // One zone has nothing from the start, and there is nothing on demand until that is all that is left: on a machine
+    // so busy that the first step is late, the job would begin with it.
+    world.ec2_lacks(&["us-east-1a"], false);
+    world.gce_lacks(false);
     let cluster = world.cluster();
     cluster.submit(&job(&cluster, "moving", STEPS, "deadline = \"90 s\"\non_demand = \"to-meet-deadline\""));
     wait_for_places(&cluster, "moving", "in the other zones", |places| {
@@ -107,21 +108,15 @@ fn a_job_moves_between_zones_clouds_and_markets_and_its_bits_stay() {
     world.ec2.take(&vanished.id);
 
     // EC2 has no spot any more, then GCE hasn't either.
-    world.spot_faults(&["us-east-1a", "us-east-1b", "us-east-1c"]);
+    world.ec2_lacks(&["us-east-1a", "us-east-1b", "us-east-1c"], false);
     for instance in world.ec2.running() {
         world.ec2.interrupt(&instance.id, Duration::from_secs(5));
     }
     wait_for_places(&cluster, "moving", "on GCE", |places| {
         !places.is_empty() && places.iter().all(|place| place.starts_with("gcp/"))
     });
-    world.gce.fail(Fault {
-        zone: None,
-        spot: Some(true),
-        how: How::Operation,
-        code: "ZONE_RESOURCE_POOL_EXHAUSTED".to_owned(),
-        message: "The zone does not have enough resources available to fulfill the request.".to_owned(),
-        times: None,
-    });
+    world.ec2_lacks(&["us-east-1a", "us-east-1b", "us-east-1c"], true);
+    world.gce_lacks(true);
     for vm in world.gce.vms() {
         world.gce.preempt(text(&vm["name"]), Duration::from_secs(5));
     }

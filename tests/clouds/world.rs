@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use tempfile::TempDir;
-use trainctl_test_servers::{Boot, FakeGce, Misbehaviour, Moto, Network};
+use trainctl_test_servers::{Boot, FakeGce, Fault, How, Misbehaviour, Moto, Network};
 use trainctl_tests::{Cluster, Options, eventually};
 
 const REGION: &str = "us-east-1";
@@ -80,10 +80,28 @@ impl World {
         cluster
     }
 
-    /// These zones of EC2 have no spot capacity, the others have.
-    pub(crate) fn spot_faults(&self, zones: &[&str]) {
-        let fault = |zone: &&str| json!({ "zone": zone, "lifecycle": "spot", "code": "InsufficientInstanceCapacity" });
-        self.ec2.faults(&zones.iter().map(fault).collect());
+    /// These zones of EC2 have no spot capacity, the others have; on demand there is some everywhere, or nowhere.
+    pub(crate) fn ec2_lacks(&self, spot: &[&str], on_demand: bool) {
+        const CODE: &str = "InsufficientInstanceCapacity";
+        let fault = |zone: &&str| json!({ "zone": zone, "lifecycle": "spot", "code": CODE });
+        let mut faults: Vec<Value> = spot.iter().map(fault).collect();
+        if !on_demand {
+            faults.push(json!({ "lifecycle": "on-demand", "code": CODE }));
+        }
+        self.ec2.faults(&faults.into());
+    }
+
+    /// From now on GCE has no capacity of this market, and all of the other.
+    pub(crate) fn gce_lacks(&self, spot: bool) {
+        self.gce.mend();
+        self.gce.fail(Fault {
+            zone: None,
+            spot: Some(spot),
+            how: How::Operation,
+            code: "ZONE_RESOURCE_POOL_EXHAUSTED".to_owned(),
+            message: "The zone does not have enough resources available to fulfill the request.".to_owned(),
+            times: None,
+        });
     }
 
     pub(crate) fn outage(&self, down: bool) {
