@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, Instant};
 use trainctl_tests::{Cluster, Job, Options, eventually, kill};
-use world::World;
+use world::{World, ZONES};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -87,8 +87,7 @@ fn a_job_moves_between_zones_clouds_and_markets_and_its_bits_stay() {
     let world = World::start();
     // One zone has nothing from the start, and there is nothing on demand until that is all that is left: on a machine
     // so busy that the first step is late, the job would begin with it.
-    world.ec2_lacks(&["us-east-1a"], false);
-    world.gce_lacks(false);
+    world.only_spot_and_not_in(&["us-east-1a"]);
     let cluster = world.cluster();
     cluster.submit(&job(&cluster, "moving", STEPS, "deadline = \"90 s\"\non_demand = \"to-meet-deadline\""));
     wait_for_places(&cluster, "moving", "in the other zones", |places| {
@@ -108,15 +107,14 @@ fn a_job_moves_between_zones_clouds_and_markets_and_its_bits_stay() {
     world.ec2.take(&vanished.id);
 
     // EC2 has no spot any more, then GCE hasn't either.
-    world.ec2_lacks(&["us-east-1a", "us-east-1b", "us-east-1c"], false);
+    world.only_spot_and_not_in(&ZONES);
     for instance in world.ec2.running() {
         world.ec2.interrupt(&instance.id, Duration::from_secs(5));
     }
     wait_for_places(&cluster, "moving", "on GCE", |places| {
         !places.is_empty() && places.iter().all(|place| place.starts_with("gcp/"))
     });
-    world.ec2_lacks(&["us-east-1a", "us-east-1b", "us-east-1c"], true);
-    world.gce_lacks(true);
+    world.only_on_demand();
     for vm in world.gce.vms() {
         world.gce.preempt(text(&vm["name"]), Duration::from_secs(5));
     }

@@ -14,7 +14,7 @@ use trainctl_test_servers::{Boot, FakeGce, Fault, How, Misbehaviour, Moto, Netwo
 use trainctl_tests::{Cluster, Options, eventually};
 
 const REGION: &str = "us-east-1";
-const ZONES: [&str; 3] = ["us-east-1a", "us-east-1b", "us-east-1c"];
+pub(crate) const ZONES: [&str; 3] = ["us-east-1a", "us-east-1b", "us-east-1c"];
 /// Nothing fetches it here.
 const BUNDLE: &str = "uri = [\"s3://bundles/trainctl.tar.zst\", \"gs://bundles/trainctl.tar.zst\"]\n\
                       digest = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"";
@@ -80,23 +80,25 @@ impl World {
         cluster
     }
 
-    /// These zones of EC2 have no spot capacity, the others have; on demand there is some everywhere, or nowhere.
-    pub(crate) fn ec2_lacks(&self, spot: &[&str], on_demand: bool) {
-        const CODE: &str = "InsufficientInstanceCapacity";
-        let fault = |zone: &&str| json!({ "zone": zone, "lifecycle": "spot", "code": CODE });
-        let mut faults: Vec<Value> = spot.iter().map(fault).collect();
-        if !on_demand {
-            faults.push(json!({ "lifecycle": "on-demand", "code": CODE }));
-        }
+    /// There is nothing on demand in either cloud, and spot but in these zones of EC2.
+    pub(crate) fn only_spot_and_not_in(&self, zones: &[&str]) {
+        let mut faults: Vec<Value> = zones.iter().map(|zone| lacks("spot", zone)).collect();
+        faults.push(lacks("on-demand", "*"));
         self.ec2.faults(&faults.into());
+        self.gce_lacks("on-demand");
     }
 
-    /// From now on GCE has no capacity of this market, and all of the other.
-    pub(crate) fn gce_lacks(&self, spot: bool) {
+    /// There is no spot in either cloud.
+    pub(crate) fn only_on_demand(&self) {
+        self.ec2.faults(&json!([lacks("spot", "*")]));
+        self.gce_lacks("spot");
+    }
+
+    fn gce_lacks(&self, lifecycle: &str) {
         self.gce.mend();
         self.gce.fail(Fault {
             zone: None,
-            spot: Some(spot),
+            spot: Some(lifecycle == "spot"),
             how: How::Operation,
             code: "ZONE_RESOURCE_POOL_EXHAUSTED".to_owned(),
             message: "The zone does not have enough resources available to fulfill the request.".to_owned(),
@@ -145,6 +147,11 @@ impl World {
             assert!((usd - ms * price / 3.6e6).abs() < 1e-9, "{one:#}");
         }
     }
+}
+
+/// A zone of EC2, or all (`*`), has no capacity of this lifecycle.
+fn lacks(lifecycle: &str, zone: &str) -> Value {
+    json!({ "zone": zone, "lifecycle": lifecycle, "code": "InsufficientInstanceCapacity" })
 }
 
 fn boot(logs: &Path) -> Boot {
