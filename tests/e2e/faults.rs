@@ -96,6 +96,24 @@ fn a_departure_with_notice_repeats_no_step() {
 }
 
 #[test]
+fn one_that_leaves_keeps_the_state_until_the_others_train_without_it() {
+    // Of two, w1 is to leave, and w2 dies before it has done a step alone.
+    let cluster = Cluster::up(options(&[("TRAINCTL_FAIL_AT", "w2@0:rendezvous")]));
+    let mut job = Job::convnet("called-back", &cluster.folder().join("runs"));
+    job.workers = (2, 2);
+    job.steps = 500;
+    job.checkpoint = "every = \"1000 steps\"".to_owned();
+    cluster.submit(&job.toml());
+    let _ = cluster.wait_for_step("called-back", 10);
+    let _ = cluster.json(&["worker", "evict", "w1", "--notice", "10"]);
+    let status = cluster.wait_for_success("called-back");
+    let report = cluster.report("called-back");
+    assert_eq!(digest(&status), undisturbed(500), "{report}");
+    assert_eq!(status["evictions"], 2, "{status:#}\n{report}");
+    assert!(status["steps_repeated"].as_u64() <= Some(1), "{status:#}\n{report}");
+}
+
+#[test]
 fn a_frozen_worker_is_given_up_after_missed_heartbeats() {
     let cluster = Cluster::up(options(&[]));
     let mut job = Job::convnet("frozen", &cluster.folder().join("runs"));

@@ -236,8 +236,9 @@ fn dismiss(state: &mut State, now: Timestamp, worker: &WorkerId, cause: DismissC
         out.push(Action::Send { worker: worker.clone(), message });
     }
     state.stand(worker, Standing::Done);
-    // The end of the job and the refusal of the numerics are decisions of their own, which say it all.
-    if !matches!(cause, DismissCause::JobEnded | DismissCause::OtherNumerics) {
+    // The end of the job, the refusal of the numerics and the change of the group are decisions of their own, which say
+    // it all.
+    if !matches!(cause, DismissCause::JobEnded | DismissCause::OtherNumerics | DismissCause::HandedOver) {
         state.decide(now, &job, reason);
     }
 }

@@ -397,6 +397,8 @@ pub enum DismissCause {
     },
     /// The deadline can't wait for it to start.
     TooLate,
+    /// The others train without it.
+    HandedOver,
     /// The job stops.
     JobStops,
     /// The job has ended.

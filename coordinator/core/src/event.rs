@@ -121,6 +121,8 @@ pub enum Event {
         peer: WorkerId,
         /// What it saw.
         detail: String,
+        /// It has heard of a newer planned generation: the peer may just have gone on to that.
+        unsure: bool,
     },
     /// A joiner holds state and keeps up with its donor.
     JoinerReady {
@@ -187,7 +189,16 @@ pub enum Event {
         /// One line.
         reason: String,
     },
-    /// A worker left its group as planned and exits now.
+    /// A worker is out of its group, as planned. It keeps the state and exits when it is told to.
+    WorkerAside {
+        /// Who.
+        worker: WorkerId,
+        /// The generation without it.
+        generation: Generation,
+        /// Updates applied.
+        step: u64,
+    },
+    /// A worker left, with what it held in a checkpoint, and exits now.
     WorkerLeft {
         /// Who.
         worker: WorkerId,

@@ -364,6 +364,7 @@ impl DismissCause {
                 format!("the deadline is met without it, with {} to spare", duration(*slack_ms))
             }
             Self::TooLate => "the deadline can't wait for it to start".to_owned(),
+            Self::HandedOver => "the others train without it".to_owned(),
             Self::JobStops => "the job stops".to_owned(),
             Self::JobEnded => "the job has ended".to_owned(),
         }

@@ -2,6 +2,7 @@
 
 use crate::corruption::Corruption;
 use crate::ids::{Generation, WorkerId};
+use crate::plan::spare;
 use crate::state::{Group, Job, JobState, Standing, State, Submission, Worker};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -153,6 +154,9 @@ fn check_worker(state: &State, worker: &Worker) {
         let (job, _) = state.job_of(&worker.job);
         assert!(job.group().is_some(), "{id} fetches the state from {donor} and there is no group");
     }
-    let out_of_group = worker.departure.is_none() || over || worker.takes_part();
+    let (job, _) = state.job_of(&worker.job);
+    let spare = spare(job, worker);
+    assert!(spare || worker.standing != Standing::Aside, "{id} stands aside and nobody needs what it holds");
+    let out_of_group = worker.departure.is_none() || over || worker.takes_part() || spare;
     assert!(out_of_group, "{id} is to leave, is in no group, and was not sent home");
 }

@@ -292,7 +292,7 @@ pub(crate) fn worker(state: &State, worker: &Worker, instance: &Instance, gone: 
 
 fn worker_state(worker: &Worker, instance: &Instance) -> &'static str {
     match (&worker.standing, worker.link) {
-        (Standing::Done | Standing::Lost { .. } | Standing::Leaving { .. }, _) => "draining",
+        (Standing::Done | Standing::Lost { .. } | Standing::Leaving { .. } | Standing::Aside, _) => "draining",
         _ if instance.terminating() || worker.departure.is_some() => "draining",
         (Standing::Member, _) => "training",
         (_, Link::Never { .. }) => "launching",

@@ -56,6 +56,7 @@ pub(crate) fn event(worker: &WorkerId, instance: &InstanceId, body: FromBody) ->
             generation: Generation(lost.generation),
             peer: WorkerId(lost.worker),
             detail: lost.detail,
+            unsure: lost.unsure,
         },
         FromBody::Ready(ready) => Event::JoinerReady { worker, step: ready.step },
         FromBody::Resumed(resumed) => Event::Resumed {
@@ -91,6 +92,9 @@ pub(crate) fn event(worker: &WorkerId, instance: &InstanceId, body: FromBody) ->
             digest: settled.digest,
         },
         FromBody::SaveFailed(failed) => Event::SaveFailed { worker, step: failed.step, reason: failed.reason },
+        FromBody::Aside(aside) => {
+            Event::WorkerAside { worker, generation: Generation(aside.generation), step: aside.step }
+        }
         FromBody::Left(left) => Event::WorkerLeft { worker, generation: Generation(left.generation), step: left.step },
         FromBody::Finished(finished) => Event::WorkerFinished {
             worker,

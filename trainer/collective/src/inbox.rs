@@ -187,8 +187,9 @@ impl Inbox {
         std::mem::take(&mut self.lock().joiners)
     }
 
-    /// Connections of generations before this one are dropped from now on.
-    pub(crate) fn forget_before(&self, generation: u64) {
+    /// Connections of generations before this one that nobody took are closed, and dropped from now on. Their other ends
+    /// may be in use: who waits there for this worker learns that it doesn't come.
+    pub fn forget_before(&self, generation: u64) {
         let mut waiting = self.lock();
         waiting.oldest_generation = waiting.oldest_generation.max(generation);
         let keep = (generation, String::new());

@@ -13,7 +13,8 @@ use trainer_core::{Assignment, Member, Phase, Round};
 const TARGET_BYTES: f64 = 20.0;
 /// For each doubling of the logical shards.
 const LEVEL_BYTES: f64 = 4.0;
-/// What is not counted by parameter: activations, one layer's gradient on its way, the allocator's slack.
+/// What is not counted by parameter: activations, one layer's gradient on its way, and a handful of such that the
+/// allocator keeps, how many depends on what its threads did when. So the layers are many and small.
 const SLACK: f64 = 1.05;
 
 #[test]
@@ -35,7 +36,7 @@ fn train_a_large_model() {
     // What libtorch allocates once, and the pages of its code.
     train(&[64, 64], shards);
     let before = memory("VmRSS:") - memory("RssFile:");
-    let parameters = train(&[1024; 17], shards);
+    let parameters = train(&[512; 65], shards);
     // The code that was used by now is no part of it: how much of it is mapped along with what is used depends on what
     // the system has in its cache.
     let peak = memory("VmHWM:") - memory("RssFile:");

@@ -16,6 +16,9 @@ use trainer_core::{Assignment, Member};
 /// dropped then, and what must not be lost is told again on attaching.
 const WAITING: usize = 4096;
 
+/// The place of [`Body::Aside`] among what is told again.
+const ASIDE: u8 = 9;
+
 #[derive(Default)]
 struct Shared {
     welcome: Option<(Welcome, Inbox)>,
@@ -187,6 +190,11 @@ impl Control {
         Some(assignment)
     }
 
+    /// It is a member: what it said of standing aside holds no longer.
+    pub(crate) fn takes_part(&self) {
+        self.lock().retold.remove(&ASIDE);
+    }
+
     /// The newest roll-back.
     pub(crate) fn rollback(&self) -> Option<Rollback> {
         self.lock().rollback.as_ref().map(|(_, rollback)| rollback.clone())
@@ -233,6 +241,7 @@ impl Control {
             Body::Corrupt(_) => Some(6),
             Body::Settled(_) => Some(7),
             Body::RebalanceRecommended(_) => Some(8),
+            Body::Aside(_) => Some(ASIDE),
             _ => None,
         };
         if let Some(key) = key {

@@ -49,8 +49,10 @@ impl Trainer {
             return self.save_alone_and_leave(assignment);
         }
         if assignment.rank_of(&self.parts.inbox.me().worker).is_none() {
-            return Ok(self.left(assignment.generation, "not in the next generation"));
+            return Ok(self.step_aside(assignment));
         }
+        self.aside = None;
+        self.parts.control.takes_part();
         self.cover_for_the_lost(assignment);
         let mut mesh = match self.meet(assignment) {
             Ok(mesh) => mesh,
@@ -95,10 +97,11 @@ impl Trainer {
             RoundError::Mesh(MeshError::Lost { worker, detail }) => {
                 tracing::info!(generation = assignment.generation, "lost {worker}: {detail}");
                 self.saving.lost_member();
-                // With a newer assignment at hand, a closed connection may be a peer's that is there already.
-                if !self.parts.control.overtaken() {
-                    let generation = assignment.generation;
-                    self.parts.control.tell(Body::PeerLost(PeerLost { generation, worker, detail }));
+                // With a newer planned assignment at hand, a closed connection may be a peer's that is there already;
+                // one that can't wait says that the coordinator knows.
+                if !self.parts.control.interrupts() {
+                    let (generation, unsure) = (assignment.generation, self.parts.control.overtaken());
+                    self.parts.control.tell(Body::PeerLost(PeerLost { generation, worker, detail, unsure }));
                 }
             }
             RoundError::Mesh(error @ (MeshError::NotAMember { .. } | MeshError::Memory(_) | MeshError::Io(_))) => {

@@ -9,7 +9,7 @@ use crate::trainer::Trainer;
 use std::time::Duration;
 use trainctl_checkpoint::state_digest;
 use trainctl_proto::v1::worker_message::Body;
-use trainctl_proto::v1::{Finished, Left};
+use trainctl_proto::v1::{Aside, Finished, Left};
 use trainer_collective::Mesh;
 use trainer_core::Assignment;
 
@@ -44,12 +44,24 @@ impl Trainer {
             return Ok(self.left(generation, &next.reason));
         }
         if next.rank_of(&self.parts.inbox.me().worker).is_none() {
-            self.donor.close();
             mesh.close_after_peers(&mut self.parts.poller, READERS_PATIENCE);
-            return Ok(self.left(generation, &next.reason));
+            return Ok(self.step_aside(&next));
         }
         self.last_mesh = Some(mesh);
         Ok(Next::Enter(next))
+    }
+
+    /// Out of the group as planned. Whether those who stay get as far as to train without this worker isn't known yet:
+    /// it keeps its state until the coordinator, which knows, sends it home, or calls it back.
+    pub(crate) fn step_aside(&mut self, next: &Assignment) -> Next {
+        self.donor.close();
+        self.parts.inbox.forget_before(next.generation);
+        self.parts.saver.rest(WRITER_PATIENCE);
+        let step = self.position.map_or(0, |p| p.step);
+        let (generation, why) = (next.generation, next.reason.clone());
+        self.aside = Some(format!("left at step {step}: {why}"));
+        self.parts.control.tell(Body::Aside(Aside { generation, step, why }));
+        Next::Idle
     }
 
     /// Says goodbye, once this worker's part of a save under way is written.

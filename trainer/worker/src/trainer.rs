@@ -77,6 +77,8 @@ pub(crate) struct Trainer {
     pub(crate) last_mesh: Option<Mesh>,
     /// The last generation, if it ended without an agreement.
     pub(crate) broken: Option<Assignment>,
+    /// It is out of its group, for this reason, and waits until it may go.
+    pub(crate) aside: Option<String>,
     pub(crate) pace: Pace,
     pub(crate) disputes: Disputes,
 }
@@ -127,6 +129,7 @@ impl Trainer {
             following: None,
             last_mesh: None,
             broken: None,
+            aside: None,
             pace: Pace::default(),
             disputes: Disputes::default(),
         })
@@ -151,7 +154,7 @@ impl Trainer {
         let idle_since = Instant::now();
         loop {
             if let Some(reason) = self.parts.control.exit() {
-                return Ok(Next::End(reason));
+                return Ok(Next::End(self.aside.take().unwrap_or(reason)));
             }
             if let Some(assignment) = self.parts.control.enter_newest() {
                 return Ok(Next::Enter(assignment));

@@ -221,9 +221,25 @@ impl Script {
         timeout(PATIENCE, waited).await.expect("the worker ends").unwrap().unwrap()
     }
 
+    async fn aside(&mut self, name: &str) {
+        let aside = |worker: &str, body: &Body| (worker == name && matches!(body, Body::Aside(_))).then_some(());
+        self.hear(&format!("{name} stands aside"), aside).await;
+    }
+
+    /// As planned, and is sent home.
+    async fn handed_over(&mut self, name: &str) {
+        self.aside(name).await;
+        self.send(name, ToWorker::Exit(Exit { reason: "the others train".to_owned() })).await;
+        self.ended(name).await;
+    }
+
     async fn left(&mut self, name: &str) {
         let gone = |worker: &str, body: &Body| (worker == name && matches!(body, Body::Left(_))).then_some(());
         self.hear(&format!("{name} left"), gone).await;
+        self.ended(name).await;
+    }
+
+    async fn ended(&mut self, name: &str) {
         let child = self.children.lock().unwrap().remove(name).unwrap();
         assert!(self.exit(child).await.success(), "{}", self.logs());
     }
@@ -236,6 +252,15 @@ impl Script {
             assert!(Instant::now() < deadline, "never asked again\n{}", self.logs());
             tokio::task::yield_now().await;
         }
+    }
+
+    /// The only one that is left, and called back.
+    async fn goes_on_without_a_checkpoint(mut self, name: &str) {
+        self.assign(3, true, &[name], &[name]).await;
+        let digest = self.finished(&[name]).await;
+        assert_eq!(digest, alone(200).await, "{}", self.logs());
+        assert!(!self.logs().contains("goes on from a checkpoint"), "{}", self.logs());
+        assert!(self.repeated().iter().all(|(_, _, n)| *n <= 1), "{:?}", self.repeated());
     }
 
     fn repeated(&self) -> Vec<(String, u64, u64)> {
@@ -272,7 +297,7 @@ async fn a_planned_departure_and_a_join_repeat_nothing() {
     script.assign(1, true, &["w1", "w2", "w3"], &["w1", "w2", "w3"]).await;
     script.hear_step(20).await;
     script.assign(2, false, &["w1", "w3"], &["w1", "w2", "w3"]).await;
-    script.left("w2").await;
+    script.handed_over("w2").await;
     let donor = script.members(&["w1", "w3"]).remove(0);
     script.send("w4", ToWorker::Join(Join { donor: Some(donor), ..Join::default() })).await;
     let ready = |worker: &str, body: &Body| match body {
@@ -297,7 +322,7 @@ async fn an_assignment_that_is_replaced_before_it_takes_effect() {
     script.assign(2, false, &["w1", "w2"], &["w1"]).await;
     script.hear_step(30).await;
     script.assign(3, false, &["w2", "w1"], &["w1", "w2", "w3"]).await;
-    script.left("w3").await;
+    script.handed_over("w3").await;
     let digest = script.finished(&["w1", "w2"]).await;
     assert_eq!(digest, alone(200).await, "{}", script.logs());
 }
@@ -397,7 +422,7 @@ async fn all_streams_break_and_everyone_comes_back() {
         script.workers.insert(hello.worker.clone(), (hello, out));
     }
     script.assign(2, false, &["w1", "w2"], &["w1", "w2", "w3"]).await;
-    script.left("w3").await;
+    script.handed_over("w3").await;
     let digest = script.finished(&["w1", "w2"]).await;
     assert_eq!(digest, alone(600).await, "{}", script.logs());
     assert!(script.repeated().iter().all(|(_, _, n)| *n == 0), "{:?}", script.repeated());
@@ -411,9 +436,54 @@ async fn a_leaver_whose_stream_breaks_is_heard_all_the_same() {
     script.hear_step(10).await;
     script.assign(2, false, &["w1"], &["w1", "w2"]).await;
     let _ = script.workers["w2"].1.send(Err(Status::unavailable("the coordinator restarts"))).await;
-    script.left("w2").await;
+    let (hello, out) = timeout(PATIENCE, script.attached.recv()).await.expect("it comes back").unwrap();
+    assert!(hello.worker == "w2" && hello.has_state, "{hello:?}");
+    script.workers.insert(hello.worker.clone(), (hello, out));
+    script.handed_over("w2").await;
     let digest = script.finished(&["w1"]).await;
     assert_eq!(digest, alone(300).await, "{}", script.logs());
+}
+
+#[tokio::test]
+async fn one_that_stood_aside_goes_on_when_the_other_is_gone() {
+    let mut script = Script::new(200).await;
+    script.start(&["w1", "w2"], "w1@0:rendezvous").await;
+    script.assign(1, true, &["w1", "w2"], &["w1", "w2"]).await;
+    script.hear_step(10).await;
+    script.assign(2, false, &["w1"], &["w1", "w2"]).await;
+    script.aside("w2").await;
+    let dead = script.children.lock().unwrap().remove("w1").unwrap();
+    script.exit(dead).await;
+    script.goes_on_without_a_checkpoint("w2").await;
+}
+
+#[tokio::test]
+async fn one_that_never_came_does_not_hold_up_the_others() {
+    let mut script = Script::new(100).await;
+    script.start(&["w1", "w2"], "").await;
+    script.assign(1, true, &["w1", "w2"], &["w1", "w2"]).await;
+    // Mostly before w2 has got as far as to enter the first; w1 waits for it there.
+    script.assign(2, false, &["w1"], &["w2", "w1"]).await;
+    script.aside("w2").await;
+    let digest = script.finished(&["w1"]).await;
+    assert_eq!(digest, alone(100).await, "{}", script.logs());
+}
+
+#[tokio::test]
+async fn one_that_was_to_leave_keeps_the_state_when_the_other_dies_before_the_boundary() {
+    let mut script = Script::new(200).await;
+    script.start(&["w1", "w2"], "w1@40:reduce").await;
+    script.assign(1, true, &["w1", "w2"], &["w1", "w2"]).await;
+    script.hear_step(5).await;
+    // w1 never hears of it.
+    script.assign(2, false, &["w1"], &["w2"]).await;
+    let lost = |worker: &str, body: &Body| match body {
+        Body::PeerLost(p) if worker == "w2" => Some((p.worker.clone(), p.unsure)),
+        _ => None,
+    };
+    assert_eq!(script.hear("w2 lost w1", lost).await, ("w1".to_owned(), true));
+    script.aside("w2").await;
+    script.goes_on_without_a_checkpoint("w2").await;
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ fn check_identity(
 fn restart(state: &mut State, worker: &WorkerId) {
     let Some(entry) = state.worker(worker) else { return };
     match entry.standing {
-        Standing::Member | Standing::Leaving { .. } => state.lose(worker, LossCause::StateGone),
+        Standing::Member | Standing::Leaving { .. } | Standing::Aside => state.lose(worker, LossCause::StateGone),
         Standing::Joining { .. } | Standing::Ready { .. } => state.stand(worker, Standing::Waiting),
         Standing::Waiting | Standing::Done | Standing::Lost { .. } => {}
     }

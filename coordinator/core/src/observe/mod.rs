@@ -47,8 +47,8 @@ pub(crate) fn observe(state: &mut State, now: Timestamp, event: Event, out: &mut
         }
         Event::WorkerDetached { worker } => workers::detached(state, now, &worker),
         Event::Heartbeat { worker, progress } => workers::heartbeat(state, now, &worker, progress),
-        Event::PeerLost { worker, generation, peer, detail } => {
-            workers::peer_lost(state, &worker, generation, &peer, detail)
+        Event::PeerLost { worker, generation, peer, detail, unsure } => {
+            workers::peer_lost(state, &worker, generation, &peer, (detail, unsure))
         }
         Event::JoinerReady { worker, step } => workers::ready(state, now, &worker, step),
         Event::Resumed { worker, generation, step, pause_ms, steps_repeated } => {
@@ -63,6 +63,7 @@ pub(crate) fn observe(state: &mut State, now: Timestamp, event: Event, out: &mut
             corruption::settled(state, now, &worker, generation, (step, subject), &digest)
         }
         Event::SaveFailed { worker, step, reason } => corruption::save_failed(state, now, &worker, step, reason),
+        Event::WorkerAside { worker, generation, step } => workers::aside(state, now, &worker, generation, step),
         Event::WorkerLeft { worker, generation, step } => workers::left(state, now, &worker, generation, step),
         Event::WorkerFinished { worker, step, loss, evaluation, state_digest } => {
             let end = workers::End { step, loss, evaluation, state_digest };

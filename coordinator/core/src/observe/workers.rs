@@ -3,7 +3,7 @@
 use crate::event::{Checkpoint, Evaluation, Progress};
 use crate::ids::{Generation, JobId, Timestamp, WorkerId};
 use crate::rejection::Rejection;
-use crate::state::{Doom, Finish, LossCause, Origin, Standing, State, Worker};
+use crate::state::{Doom, Finish, LossCause, Origin, Standing, State, Suspicion, Worker};
 
 /// What a worker says of the first step of a generation.
 pub(super) struct Resumption {
@@ -50,9 +50,22 @@ pub(super) fn timeliness(state: &State, worker: &Worker, generation: Generation)
 }
 
 pub(super) fn detached(state: &mut State, now: Timestamp, worker: &WorkerId) -> Result<(), Rejection> {
-    known(state, worker)?;
+    let suspicion = known(state, worker)?.suspicion.clone();
     state.detach(now, worker);
+    if let Some(suspicion) = suspicion {
+        confirm(state, worker, suspicion);
+    }
     Ok(())
+}
+
+/// Both a peer and this coordinator have lost it: it is dead, if what is at work needs it.
+fn confirm(state: &mut State, suspect: &WorkerId, suspicion: Suspicion) {
+    let Some(entry) = state.worker(suspect) else { return };
+    let timely = state.job_of(&entry.job).0.group().is_some_and(|group| suspicion.generation >= group.oldest_live);
+    if timely && state.cut_off(entry) && state.needs(&entry.job, &entry.standing) {
+        let Suspicion { by, detail, .. } = suspicion;
+        state.lose(suspect, LossCause::PeerLost { by, detail });
+    }
 }
 
 /// Always a sign of life; progress only from those at work in a generation that is not over. A generation is known
@@ -90,13 +103,14 @@ pub(super) fn heartbeat(
     Ok(())
 }
 
-/// The accused is dropped at once, also when the two accuse each other: whoever is heard first stays.
+/// The accused is dropped at once, also when the two accuse each other: whoever is heard first stays. When it may just
+/// have gone on to a newer generation, the stream to it decides.
 pub(super) fn peer_lost(
     state: &mut State,
     worker: &WorkerId,
     generation: Generation,
     peer: &WorkerId,
-    detail: String,
+    (detail, unsure): (String, bool),
 ) -> Result<(), Rejection> {
     let entry = known(state, worker)?;
     let job = entry.job.clone();
@@ -105,19 +119,19 @@ pub(super) fn peer_lost(
     }
     let timely = timeliness(state, entry, generation)?;
     let accused = state.worker(peer).filter(|peer| peer.job == job);
-    let group = state.job_of(&job).0.group();
-    let needed = match (accused.map(|peer| &peer.standing), group) {
-        (Some(Standing::Member), Some(_)) => true,
-        (Some(Standing::Leaving { .. }), Some(group)) => !group.effective && !group.immediate,
-        _ => false,
-    };
-    match (timely, needed) {
-        (Timeliness::Live, true) => {
-            state.lose(peer, LossCause::PeerLost { by: worker.clone(), detail });
-            Ok(())
+    let needed = accused.is_some_and(|accused| state.needs(&job, &accused.standing));
+    match (timely, needed, unsure) {
+        (Timeliness::Live, true, false) => state.lose(peer, LossCause::PeerLost { by: worker.clone(), detail }),
+        (Timeliness::Live, true, true) => {
+            let suspicion = Suspicion { generation, by: worker.clone(), detail };
+            state.suspect(peer, suspicion.clone());
+            confirm(state, peer, suspicion);
         }
-        _ => stale(state, &job, worker, "a lost peer"),
+        // It did go on, and what it left behind is over.
+        (_, _, true) => {}
+        _ => return stale(state, &job, worker, "a lost peer"),
     }
+    Ok(())
 }
 
 /// A joiner whose group vanished meanwhile holds the only copy of the state: it is noted all the same.
@@ -213,7 +227,7 @@ pub(super) fn left(
         return Err(Rejection::FutureGeneration { worker: worker.clone(), newest, found: generation });
     }
     match entry.standing {
-        Standing::Leaving { .. } => {
+        Standing::Leaving { .. } | Standing::Aside => {
             state.stand(worker, Standing::Done);
             state.reached(now, &job, step);
         }
@@ -223,6 +237,27 @@ pub(super) fn left(
         }
     }
     Ok(())
+}
+
+/// It is out of its group, and the only one to hold the state should the generation without it come to nothing.
+pub(super) fn aside(
+    state: &mut State,
+    now: Timestamp,
+    worker: &WorkerId,
+    generation: Generation,
+    step: u64,
+) -> Result<(), Rejection> {
+    let entry = known(state, worker)?;
+    let job = entry.job.clone();
+    match (&entry.standing, timeliness(state, entry, generation)?) {
+        (Standing::Leaving { .. }, Timeliness::Live) => {
+            state.stand(worker, Standing::Aside);
+            state.reached(now, &job, step);
+            Ok(())
+        }
+        (Standing::Aside, _) => Ok(()),
+        _ => stale(state, &job, worker, "that it stands aside"),
+    }
 }
 
 pub(super) fn finished(state: &mut State, now: Timestamp, worker: &WorkerId, end: End) -> Result<(), Rejection> {

@@ -209,7 +209,7 @@ impl<'s> View<'s> {
         let candidates = [
             self.workers(staying),
             self.ready().into_iter().take(self.max()).collect(),
-            self.workers(Worker::takes_part).into_iter().take(self.max()).collect(),
+            self.workers(Worker::may_regroup).into_iter().take(self.max()).collect(),
         ];
         let Some(next) = candidates.into_iter().find(|workers: &Vec<&Worker>| !workers.is_empty()) else {
             let (job, why) = (self.job.id.clone(), breakage.why.clone());
@@ -318,7 +318,8 @@ impl<'s> View<'s> {
     }
 
     fn stopping(&self, group: &Group, purpose: StopPurpose) -> Option<Choice> {
-        if self.unfinished().is_empty() {
+        let rescued = group.broken.is_some() && !self.workers(|worker| worker.standing == Standing::Aside).is_empty();
+        if self.unfinished().is_empty() && !rescued {
             let stopped = match purpose {
                 StopPurpose::Cancel => self.end(Outcome::Cancelled),
                 StopPurpose::Suspend => self.end(Outcome::Suspended),

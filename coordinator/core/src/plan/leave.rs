@@ -29,11 +29,14 @@ fn dismissal(job: &Job, worker: &Worker) -> Option<DismissCause> {
         JobState::Stopping { purpose, .. } => *purpose != StopPurpose::Relocate,
         _ => false,
     };
-    if worker.takes_part() {
+    if worker.takes_part() || spare(job, worker) {
         return None;
     }
     if stops {
         return Some(DismissCause::JobStops);
+    }
+    if worker.standing == Standing::Aside {
+        return Some(DismissCause::HandedOver);
     }
     match worker.departure.as_ref()? {
         Departure::Notice { .. } => Some(DismissCause::Notice),
@@ -44,6 +47,11 @@ fn dismissal(job: &Job, worker: &Worker) -> Option<DismissCause> {
         Departure::NotNeeded { slack_ms } => Some(DismissCause::NotNeeded { slack_ms: *slack_ms }),
         Departure::TooLate => Some(DismissCause::TooLate),
     }
+}
+
+/// Nobody is known to train in the generation without it: what it holds may be needed yet.
+pub(crate) fn spare(job: &Job, worker: &Worker) -> bool {
+    worker.standing == Standing::Aside && job.group().is_some_and(|group| !group.effective)
 }
 
 /// Instances to be given back: those that are done may end by themselves, lost ones are killed at once.

@@ -13,6 +13,7 @@ mod swaps;
 mod timers;
 mod yields;
 
+pub(crate) use leave::spare;
 pub(crate) use timers::{next_deadline, reckon};
 
 use crate::decision::{DismissCause, DrainCause, LaunchCause, LaunchTerms, ReplaceCause};

@@ -26,7 +26,7 @@ pub(crate) use rest::{Rejected, Rest};
 pub(crate) use speed::{Measure, Speed};
 pub(crate) use tally::{Counted, Tally};
 pub use worker::LossCause;
-pub(crate) use worker::{Departure, Hello, Link, Standing, Worker};
+pub(crate) use worker::{Departure, Hello, Link, Standing, Suspicion, Worker};
 
 use crate::decision::Decision;
 use crate::event::{DownCause, PoolSpec};

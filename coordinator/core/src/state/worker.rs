@@ -2,7 +2,7 @@
 
 use crate::decision::ReplaceCause;
 use crate::event::{DownCause, Progress};
-use crate::ids::{InstanceId, JobId, Timestamp, WorkerId};
+use crate::ids::{Generation, InstanceId, JobId, Timestamp, WorkerId};
 use crate::state::Speed;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub(crate) struct Worker {
     /// As the scheduler has measured it.
     #[serde(skip)]
     pub(crate) speed: Speed,
+    /// Who saw it go, and can't tell whether it went on to a newer generation. Said again after a restart.
+    #[serde(skip)]
+    pub(crate) suspicion: Option<Suspicion>,
     /// Why it failed, in its own words.
     pub(crate) failure: Option<String>,
     /// The last lines of its log, when the driver read them.
@@ -64,12 +67,23 @@ pub(crate) enum Standing {
     Ready { donor: Option<WorkerId>, step: u64, since: Timestamp },
     /// In the newest assignment.
     Member,
-    /// It was in an earlier generation, the newest assignment is without it, and it has not said that it left.
+    /// It was in an earlier generation, the newest assignment is without it, and it has not said that it is out.
     Leaving { since: Timestamp },
+    /// It is out, and keeps the state until the generation without it is known to train.
+    Aside,
     /// It left or was told to exit; only the end of its instance is awaited.
     Done,
     /// Treated as dead.
     Lost { cause: LossCause },
+}
+
+/// A lost connection that may mean nothing.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Suspicion {
+    /// In which it was lost.
+    pub(crate) generation: Generation,
+    pub(crate) by: WorkerId,
+    pub(crate) detail: String,
 }
 
 /// Why a worker shall go.
@@ -160,12 +174,20 @@ impl Worker {
     /// Not written off and not on its way out.
     pub(crate) fn counts(&self) -> bool {
         self.departure.is_none()
-            && !matches!(self.standing, Standing::Leaving { .. } | Standing::Done | Standing::Lost { .. })
+            && matches!(
+                self.standing,
+                Standing::Waiting | Standing::Joining { .. } | Standing::Ready { .. } | Standing::Member
+            )
     }
 
     /// It may still be at work in some generation.
     pub(crate) fn takes_part(&self) -> bool {
         matches!(self.standing, Standing::Member | Standing::Leaving { .. })
+    }
+
+    /// A member, or one that was and can be again.
+    pub(crate) fn may_regroup(&self) -> bool {
+        self.takes_part() || self.standing == Standing::Aside
     }
 
     pub(crate) fn is_lost(&self) -> bool {

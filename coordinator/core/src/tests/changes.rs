@@ -136,6 +136,60 @@ fn one_that_exits_well_while_leaving_has_left() {
 }
 
 #[test]
+fn one_that_stands_aside_goes_home_once_the_others_train_without_it() {
+    let mut story = Story::running(3);
+    story.pool("local", 2);
+    story.notice(2, 5_000).aside(2, 2, 11).skip();
+    assert_eq!(story.worker_state(2), "draining");
+    story.aside(2, 2, 11).heartbeat(2, 1, Some(11)).expect([]);
+    story.resumed(1, 2, 12).expect(["w2 <- exit", "end i2 5000"]);
+    story.down(2, DownCause::Exited(0)).expect([]);
+    let job = story.job("job");
+    assert_eq!((job.evictions, job.steps_repeated, job.stale_messages), (1, 0, 0));
+    assert!(!story.decisions("job").iter().any(|decision| decision.starts_with("send")), "it needs no words");
+}
+
+#[test]
+fn nobody_misses_one_that_is_taken_while_it_stands_aside() {
+    let mut story = Story::running(2);
+    story.pool("local", 1);
+    story.notice(2, 500).aside(2, 2, 11).skip();
+    story.down(2, DownCause::Evicted).expect([]);
+}
+
+#[test]
+fn those_who_stood_aside_are_called_back_when_nobody_else_holds_the_state() {
+    let mut story = Story::running(3);
+    story.pool("local", 3);
+    story.notice(1, 5_000).notice(2, 5_000).aside(1, 3, 11).aside(2, 3, 11).skip();
+    story.down(3, DownCause::Evicted).expect([
+        "w1 <- assign 4 now w1:0-4 w2:4-8",
+        "w2 <- assign 4 now w1:0-4 w2:4-8",
+        "launch w4 local",
+    ]);
+    story.resumed(1, 4, 12).expect(["w1 <- assign 5 planned", "w2 <- assign 5 planned"]);
+    story.left(1, 5, 13).left(2, 5, 13).expect(["end i1 5000", "end i2 5000"]);
+    assert_eq!(story.job("job").steps_repeated, 0);
+}
+
+#[test]
+fn one_that_stood_aside_is_called_back_when_the_last_dies_while_it_saves() {
+    let mut story = Story::running(2);
+    story.pool("local", 2);
+    story.notice(1, 9_000).aside(1, 2, 11).skip();
+    story.notice(2, 9_000).wait(5_000, &[1, 2]).expect(["w2 <- assign 3 planned"]);
+    story.down(2, DownCause::Killed(9)).expect(["w1 <- assign 4 now w1:0-8", "launch w3 local"]);
+}
+
+#[test]
+fn one_that_stands_aside_has_no_place_in_a_job_that_is_over() {
+    let mut story = Story::running(2);
+    story.pool("local", 1);
+    story.notice(2, 5_000).aside(2, 2, 11).skip();
+    story.finished(1, "d").expect(["w1 <- exit", "w2 <- exit", "end i1 5000", "end i2 5000"]);
+}
+
+#[test]
 fn a_joiner_with_a_notice_goes_home_and_is_replaced() {
     let mut story = Story::new();
     story.pool("local", 1).submit("job", (1, 2), &["local"]).attach(1).resumed(1, 1, 1);

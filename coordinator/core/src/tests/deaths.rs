@@ -71,6 +71,45 @@ fn an_accusation_of_a_generation_that_never_was_is_refused() {
     story.expect([]);
 }
 
+/// A step boundary may have come between: whoever was in the generation before is in the next by then.
+#[test]
+fn one_that_may_have_gone_on_is_dead_once_its_stream_is_broken_too() {
+    let regrouped = ["w1 <- assign 3 now w1:0-8", "w3 <- assign 3 now w1:0-8", "kill i2"];
+    let mut story = Story::running(3);
+    story.pool("local", 3).notice(3, 5_000).skip();
+    story.peer_gone(1, 1, 2, true).unwrap();
+    story.expect([]);
+    story.tell(Event::WorkerDetached { worker: worker(2) }).expect(regrouped);
+
+    let mut story = Story::running(3);
+    story.pool("local", 3).notice(3, 5_000).skip();
+    story.tell(Event::WorkerDetached { worker: worker(2) }).expect([]);
+    story.peer_gone(3, 1, 2, true).unwrap();
+    story.expect(regrouped);
+}
+
+#[test]
+fn one_that_went_on_is_not_suspected_any_more() {
+    let mut story = Story::running(3);
+    story.pool("local", 3).notice(3, 5_000).skip();
+    story.peer_gone(1, 1, 2, true).unwrap();
+    story.resumed(2, 2, 11).tell(Event::WorkerDetached { worker: worker(2) }).expect([]);
+    story.peer_gone(3, 1, 2, true).unwrap();
+    story.expect([]);
+    assert_eq!(story.job("job").stale_messages, 0);
+}
+
+#[test]
+fn a_coordinator_that_has_only_started_blames_nobody_for_having_no_stream_yet() {
+    let mut story = Story::running(3);
+    story.pool("local", 3).notice(3, 5_000).restart(&[1, 2, 3]).skip();
+    story.attach_holding(1, Some((2, Some(11)))).skip();
+    story.peer_gone(1, 1, 2, true).unwrap();
+    story.expect([]);
+    story.attach_holding(2, Some((2, Some(11)))).tell(Event::WorkerDetached { worker: worker(2) }).skip();
+    assert!(!story.core.worker(&worker(2)).unwrap().attached);
+}
+
 #[test]
 fn a_silent_worker_is_dead_after_eight_heartbeats() {
     let mut story = Story::running(2);

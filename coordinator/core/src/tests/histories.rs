@@ -36,11 +36,8 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(n, fingerprint, holding, odd)| attached(n, fingerprint, holding, odd == 0)),
         2 => n.clone().prop_map(|n| Event::WorkerDetached { worker: worker(n) }),
         6 => (n.clone(), generation.clone(), prop::option::of(0..LAST_STEP), prop::option::of(0u32..9)).prop_map(heartbeat),
-        3 => (n.clone(), generation.clone(), n.clone()).prop_map(|(n, generation, peer)| Event::PeerLost {
-            worker: worker(n),
-            generation,
-            peer: worker(peer),
-            detail: String::new(),
+        3 => (n.clone(), generation.clone(), n.clone(), any::<bool>()).prop_map(|(n, generation, peer, unsure)| {
+            Event::PeerLost { worker: worker(n), generation, peer: worker(peer), detail: String::new(), unsure }
         }),
         4 => n.clone().prop_map(|n| Event::JoinerReady { worker: worker(n), step: 5 }),
         6 => (n.clone(), generation.clone(), 0..LAST_STEP).prop_map(|(n, generation, step)| Event::Resumed {
@@ -49,6 +46,11 @@ fn event() -> impl Strategy<Value = Event> {
             step,
             pause_ms: 1.0,
             steps_repeated: 1,
+        }),
+        3 => (n.clone(), generation.clone()).prop_map(|(n, generation)| Event::WorkerAside {
+            worker: worker(n),
+            generation,
+            step: 7,
         }),
         3 => (n.clone(), generation.clone()).prop_map(|(n, generation)| Event::WorkerLeft {
             worker: worker(n),
@@ -268,7 +270,10 @@ impl History {
             }
             Action::Send { worker, message: ToWorker::Assign { generation, members, .. } } => {
                 if !members.iter().any(|member| member.worker == worker) {
-                    return vec![Event::WorkerLeft { worker, generation, step: 50 }];
+                    return vec![match members.is_empty() {
+                        true => Event::WorkerLeft { worker, generation, step: 50 },
+                        false => Event::WorkerAside { worker, generation, step: 50 },
+                    }];
                 }
                 let resumed =
                     Event::Resumed { worker: worker.clone(), generation, step: 60, pause_ms: 1.0, steps_repeated: 0 };

@@ -200,6 +200,10 @@ impl Story {
         self.tell(Event::WorkerLeft { worker: worker(n), generation: Generation(generation), step })
     }
 
+    fn aside(&mut self, n: u32, generation: u64, step: u64) -> &mut Self {
+        self.tell(Event::WorkerAside { worker: worker(n), generation: Generation(generation), step })
+    }
+
     fn notice(&mut self, n: u32, ms: u64) -> &mut Self {
         let deadline = self.now.plus_ms(ms);
         self.tell(Event::EvictionNotice { instance: instance(n), deadline })
@@ -210,9 +214,13 @@ impl Story {
     }
 
     fn peer_lost(&mut self, n: u32, generation: u64, peer: u32) -> Result<(), Rejection> {
+        self.peer_gone(n, generation, peer, false)
+    }
+
+    fn peer_gone(&mut self, n: u32, generation: u64, peer: u32, unsure: bool) -> Result<(), Rejection> {
         let detail = "reset".to_owned();
         let (generation, peer) = (Generation(generation), worker(peer));
-        self.try_tell(Event::PeerLost { worker: worker(n), generation, peer, detail })
+        self.try_tell(Event::PeerLost { worker: worker(n), generation, peer, detail, unsure })
     }
 
     fn finished(&mut self, n: u32, digest: &str) -> &mut Self {

@@ -2,7 +2,7 @@
 
 use crate::random::Random;
 use crate::setup::LOGICAL_SHARDS;
-use crate::world::World;
+use crate::world::{Happening, World};
 use coordinator_core::{Event, Generation, InstanceId, WorkerId};
 
 const START: i64 = 1_700_000_000_000;
@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     Drill { notice_ms: u64 },
     /// The coordinator stops and keeps the jobs; it starts again later.
     Suspend,
+    /// All get a notice but one of several members, which is gone without a word at about the same time.
+    Crossfire { notice_ms: u64 },
 }
 
 /// What may go wrong in a run.
@@ -103,6 +105,13 @@ impl Faults {
             Fault::Suspend,
         ];
         Self { until_ms: START + 120_000, count: 12, kinds, launches: true, breaks_starts: false, fingerprints: false }
+    }
+
+    /// There is always someone left with time to hand over.
+    pub(crate) fn crossfire() -> Self {
+        let kinds = vec![Fault::Crossfire { notice_ms: 5_000 }];
+        let none = Self::none();
+        Self { until_ms: START + 100_000, count: 4, kinds, ..none }
     }
 
     pub(crate) fn with_restarts(mut self) -> Self {
@@ -200,12 +209,25 @@ impl World {
                 }
             }
             Fault::Suspend => self.suspend(),
+            Fault::Crossfire { notice_ms } => self.crossfire(notice_ms),
             Fault::Cancel => {
                 if let Some((job, _)) = self.jobs.last().cloned() {
                     self.tell(Event::CancelRequested { job });
                 }
             }
         }
+    }
+
+    fn crossfire(&mut self, notice_ms: u64) {
+        let members = self.workers.values().filter(|worker| worker.at.is_some());
+        let members: Vec<InstanceId> = members.map(|worker| worker.instance.clone()).collect();
+        let warned = self.workers.values().any(|worker| worker.notice.is_some());
+        let Some(victim) = self.random.pick(&members).cloned().filter(|_| members.len() > 1 && !warned) else { return };
+        for instance in self.all_instances().iter().filter(|instance| **instance != victim) {
+            self.evict(instance, notice_ms);
+        }
+        let ms = self.random.range(0, 100);
+        self.after(ms, Happening::Deadline { instance: victim, evicted: true });
     }
 
     fn all_instances(&self) -> Vec<InstanceId> {
@@ -225,7 +247,7 @@ impl World {
     fn slander(&mut self) {
         let (Some(worker), Some(peer)) = (self.some_worker(), self.some_worker()) else { return };
         let generation = self.workers.get(&worker).and_then(|worker| worker.at).unwrap_or_default();
-        self.tell(Event::PeerLost { worker, generation, peer, detail: "timed out".to_owned() });
+        self.tell(Event::PeerLost { worker, generation, peer, detail: "timed out".to_owned(), unsure: false });
     }
 
     fn stray(&mut self) {
@@ -234,7 +256,8 @@ impl World {
         let heard = self.workers.get(&worker).map_or(Generation::default(), |worker| worker.heard);
         if generation < heard {
             // It is over for everyone, or the worker has trained in it: both must do no harm.
-            self.tell(Event::PeerLost { worker, generation: Generation(0), peer: "w1".into(), detail: String::new() });
+            let (generation, peer, detail) = (Generation(0), "w1".into(), String::new());
+            self.tell(Event::PeerLost { worker, generation, peer, detail, unsure: false });
             return;
         }
         let step = u64::from(LOGICAL_SHARDS);

@@ -64,14 +64,24 @@ fn without_deaths_every_job_succeeds_and_no_step_is_repeated() {
     }
 }
 
+/// Whoever dies without a word: as long as one that holds the state has a notice's time, it hands it over or saves it.
+#[test]
+fn a_death_among_notices_costs_no_more_than_a_step() {
+    for seed in seeds() {
+        let mut world = World::new(seed, Settings::default());
+        world.announce(pool("spot", 6));
+        world.submit(job("alpha", 2_000, (1, 3), &["spot"]));
+        world.unleash(Faults::crossfire());
+        let ended = world.run_to_the_end(2 * 3_600_000);
+        ended.expect_succeeded(seed);
+        let (alpha, deaths) = (&ended.jobs[0], 4);
+        assert!(alpha.steps_repeated <= deaths, "seed {seed}: {} repeated\n{}", alpha.steps_repeated, ended.decisions);
+    }
+}
+
 /// A simulation that never gets into trouble proves nothing.
 #[test]
 fn the_faults_reach_every_kind_of_decision() {
-    let mut reached = BTreeSet::new();
-    for seed in seeds().into_iter().take(150) {
-        reached.extend(storm(seed, Faults::all(seed).with_restarts()).kinds);
-        reached.extend(storm(seed, Faults::all(seed)).kinds);
-    }
     let all = [
         "add_members",
         "adopt",
@@ -101,6 +111,14 @@ fn the_faults_reach_every_kind_of_decision() {
         "suspend",
         "wait",
     ];
+    let mut reached = BTreeSet::new();
+    for seed in 1..=1_000 {
+        reached.extend(storm(seed, Faults::all(seed).with_restarts()).kinds);
+        reached.extend(storm(seed, Faults::all(seed)).kinds);
+        if reached.len() == all.len() {
+            break;
+        }
+    }
     assert_eq!(reached.into_iter().collect::<Vec<_>>(), all);
 }
 

@@ -52,10 +52,20 @@ impl World {
         entry.dropped |= dropped;
         entry.roll_back(assigned.rollbacks);
         let key = (entry.job.clone(), assigned.generation);
-        if !assigned.has(worker) {
+        if assigned.members.is_empty() {
+            // With nobody to do it with, it saves alone.
+            let (job, step) = (entry.job.clone(), entry.step);
+            if let Some(step) = step.filter(|step| self.checkpoints.get(&job) < Some(step)) {
+                self.commit(worker, &job, step, "alone");
+            }
             return self.go(worker, assigned.generation);
         }
-        entry.at = Some(assigned.generation);
+        if !assigned.has(worker) {
+            entry.at = None;
+            entry.aside = Some(assigned.generation);
+            return self.say_aside(worker);
+        }
+        (entry.at, entry.aside) = (Some(assigned.generation), None);
         entry.donor = None;
         let mesh = self.meshes.entry(key.clone()).or_insert_with(|| Mesh {
             members: assigned.members.iter().map(|member| member.worker.clone()).collect(),
@@ -280,11 +290,18 @@ impl World {
     }
 
     pub(crate) fn reset(&mut self, worker: &WorkerId, peer: &WorkerId, generation: Generation) {
-        let accuses = self.workers.get(worker).is_some_and(|entry| entry.at == Some(generation) && !entry.hung);
-        if accuses {
-            let detail = "connection reset by peer".to_owned();
-            let lost = Event::PeerLost { worker: worker.clone(), generation, peer: peer.clone(), detail };
-            self.say(worker, lost);
+        let Some(entry) = self.workers.get(worker).filter(|entry| entry.at == Some(generation) && !entry.hung) else {
+            return;
+        };
+        // With a newer assignment at hand, the peer may be there already.
+        let overtaken = entry.heard > generation;
+        let (worker, peer, detail) = (worker.clone(), peer.clone(), "connection reset by peer".to_owned());
+        self.say(
+            &worker.clone(),
+            Event::PeerLost { worker: worker.clone(), generation, peer, detail, unsure: overtaken },
+        );
+        if overtaken {
+            self.switch(&worker, true);
         }
     }
 }

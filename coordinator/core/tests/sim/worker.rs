@@ -31,6 +31,8 @@ pub(crate) struct SimWorker {
     pub(crate) step: Option<u64>,
     /// Whose updates it follows.
     pub(crate) donor: Option<WorkerId>,
+    /// It is out of its group since this generation, and waits until it may go.
+    pub(crate) aside: Option<Generation>,
     /// It dropped a step that it must compute again.
     pub(crate) dropped: bool,
     pub(crate) finished: bool,
@@ -84,6 +86,7 @@ impl SimWorker {
             at: None,
             step: None,
             donor: None,
+            aside: None,
             dropped: false,
             finished: false,
             leaving: false,
@@ -148,6 +151,7 @@ impl World {
             self.say_finished(worker);
         }
         self.say_disputes(worker);
+        self.say_aside(worker);
         self.accuse_the_dead(worker);
     }
 
@@ -187,6 +191,14 @@ impl World {
         if let Some(deadline) = entry.notice {
             let notice = Event::EvictionNotice { instance: entry.instance.clone(), deadline };
             self.say(worker, notice);
+        }
+    }
+
+    pub(crate) fn say_aside(&mut self, worker: &WorkerId) {
+        let Some(entry) = self.workers.get(worker) else { return };
+        if let Some(generation) = entry.aside {
+            let step = entry.step.unwrap_or_default();
+            self.say(worker, Event::WorkerAside { worker: worker.clone(), generation, step });
         }
     }
 

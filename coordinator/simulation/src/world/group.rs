@@ -129,8 +129,12 @@ impl World<'_> {
         let step = self.group.base;
         for leaver in self.group.members.clone() {
             if !members.contains(&leaver) && self.workers.contains_key(&leaver) {
-                self.say(Event::WorkerLeft { worker: leaver.clone(), generation, step });
-                self.leave(&leaver);
+                if members.is_empty() {
+                    self.say(Event::WorkerLeft { worker: leaver.clone(), generation, step });
+                    self.leave(&leaver);
+                } else {
+                    self.say(Event::WorkerAside { worker: leaver, generation, step });
+                }
             }
         }
         self.group.generation = generation;

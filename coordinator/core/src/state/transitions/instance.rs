@@ -49,6 +49,7 @@ impl State {
             hello: None,
             progress: None,
             speed: Speed::default(),
+            suspicion: None,
             failure: None,
             last_lines: None,
         };
@@ -117,7 +118,8 @@ impl State {
         self.forget_pair(&worker, &entry);
         self.changes.instances.insert(instance.clone());
         self.to_adopt.remove(&worker.id);
-        let left = matches!(worker.standing, Standing::Leaving { .. }) && *cause == DownCause::Exited(0);
+        let left =
+            matches!(worker.standing, Standing::Leaving { .. } | Standing::Aside) && *cause == DownCause::Exited(0);
         if !left {
             let why = match &worker.failure {
                 Some(failure) => format!("{} {}: {failure}", worker.id, cause.words()),

@@ -2,13 +2,14 @@
 
 use crate::event::{Progress, ShardTime};
 use crate::ids::{Generation, JobId, Timestamp, WorkerId};
-use crate::state::{Departure, Hello, JobState, Link, LossCause, Standing, State};
+use crate::state::{Departure, Hello, Job, Link, LossCause, Standing, State, Suspicion, Worker};
 
 impl State {
     pub(crate) fn attach(&mut self, now: Timestamp, worker: &WorkerId, hello: Hello) {
         let entry = self.worker_mut(worker);
         entry.link = Link::Attached { heard: now };
         entry.hello = Some(hello);
+        entry.suspicion = None;
     }
 
     /// Whether it is one that the records named and that is heard of for the first time since.
@@ -64,6 +65,17 @@ impl State {
         self.worker_mut(worker).at_risk = true;
     }
 
+    pub(crate) fn suspect(&mut self, worker: &WorkerId, suspicion: Suspicion) {
+        if let Some(entry) = self.pairs.worker_mut(worker) {
+            entry.suspicion = Some(suspicion);
+        }
+    }
+
+    /// Its stream broke, and not because this process is new.
+    pub(crate) fn cut_off(&self, worker: &Worker) -> bool {
+        matches!(worker.link, Link::Detached { .. }) && !self.to_adopt.contains(&worker.id)
+    }
+
     pub(crate) fn note_failure(&mut self, worker: &WorkerId, reason: String) {
         self.worker_mut(worker).failure = Some(reason);
     }
@@ -84,18 +96,19 @@ impl State {
         self.break_if_needed(&job, worker, &before, why);
     }
 
-    /// A member is always needed. One that leaves is needed until the generation without it took effect; an
-    /// immediate generation does not wait for it.
     pub(super) fn break_if_needed(&mut self, job: &JobId, worker: &WorkerId, before: &Standing, why: String) {
-        let needed = match (before, self.jobs.get(job).map(|job| &job.state)) {
-            (Standing::Member, Some(JobState::Running { .. } | JobState::Stopping { .. })) => true,
-            (Standing::Leaving { .. }, Some(JobState::Running { group } | JobState::Stopping { group, .. })) => {
-                !group.effective && !group.immediate
-            }
-            _ => false,
-        };
-        if needed {
+        if self.needs(job, before) {
             self.break_group(job, worker, why);
+        }
+    }
+
+    /// Whether the job's group can't go on without one that stands so. A member is always needed. One that leaves is
+    /// needed until the generation without it took effect; an immediate generation does not wait for it.
+    pub(crate) fn needs(&self, job: &JobId, standing: &Standing) -> bool {
+        match (standing, self.jobs.get(job).and_then(Job::group)) {
+            (Standing::Member, Some(_)) => true,
+            (Standing::Leaving { .. }, Some(group)) => !group.effective && !group.immediate,
+            _ => false,
         }
     }
 }
