@@ -240,7 +240,7 @@ impl Hand {
         Self::over(channel(address).await.expect("connect"), token).await
     }
 
-    async fn over(channel: Channel, token: &str) -> Result<Self, Status> {
+    pub(crate) async fn over(channel: Channel, token: &str) -> Result<Self, Status> {
         let (say, said) = mpsc::channel(64);
         let mut workers = WorkersClient::with_interceptor(channel, bearer(Some(token)));
         let hear = workers.attach(ReceiverStream::new(said)).await?.into_inner();

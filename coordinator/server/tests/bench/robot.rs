@@ -78,8 +78,8 @@ impl Robot {
     /// `true`: it was told to leave.
     async fn attach(&mut self) -> Result<bool, Box<dyn std::error::Error>> {
         let file: CoordinatorFile = serde_json::from_slice(&std::fs::read(self.home.join("coordinator.json"))?)?;
-        tonic::transport::Endpoint::from_shared(file.address.clone())?.connect().await?;
-        let mut hand = Hand::open(&file.address, &self.token).await?;
+        let channel = tonic::transport::Endpoint::from_shared(file.address)?.connect().await?;
+        let mut hand = Hand::over(channel, &self.token).await?;
         let mut first = hello(self.number);
         if let Some((job, generation)) = &self.holds {
             first = v1::Hello { job: job.clone(), generation: *generation, has_state: true, step: 1, ..first };
