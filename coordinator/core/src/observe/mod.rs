@@ -48,7 +48,7 @@ pub(crate) fn observe(state: &mut State, now: Timestamp, event: Event, out: &mut
         Event::WorkerDetached { worker } => workers::detached(state, now, &worker),
         Event::Heartbeat { worker, progress } => workers::heartbeat(state, now, &worker, progress),
         Event::PeerLost { worker, generation, peer, detail, unsure } => {
-            workers::peer_lost(state, &worker, generation, &peer, (detail, unsure))
+            workers::peer_lost(state, &worker, generation, &peer, detail, unsure)
         }
         Event::JoinerReady { worker, step } => workers::ready(state, now, &worker, step),
         Event::Resumed { worker, generation, step, pause_ms, steps_repeated } => {

@@ -108,15 +108,13 @@ fn count_taken(state: &mut State, now: Timestamp, gone: &Gone) {
 fn died_by_itself(state: &State, gone: &Gone) -> bool {
     let quarantined = matches!(gone.worker.standing, Standing::Lost { cause: LossCause::Corrupt { .. } });
     let planned = gone.worker.is_done() || gone.worker.departure.is_some() || gone.instance.taken || quarantined;
-    let left = matches!(gone.worker.standing, Standing::Leaving { .. } | Standing::Aside)
-        && gone.cause == DownCause::Exited(0);
     let job_over = state.job(&gone.worker.job).is_none_or(|job| job.ended().is_some() || job.wish.is_some());
     let died = match gone.cause {
         DownCause::Exited(_) | DownCause::Killed(_) => true,
         DownCause::Terminated => gone.worker.is_lost(),
         DownCause::Evicted | DownCause::Vanished => false,
     };
-    died && !planned && !left && !job_over
+    died && !planned && !gone.worker.left_well(&gone.cause) && !job_over
 }
 
 fn last_words(gone: &Gone) -> String {

@@ -50,20 +50,18 @@ pub(super) fn timeliness(state: &State, worker: &Worker, generation: Generation)
 }
 
 pub(super) fn detached(state: &mut State, now: Timestamp, worker: &WorkerId) -> Result<(), Rejection> {
-    let suspicion = known(state, worker)?.suspicion.clone();
+    known(state, worker)?;
     state.detach(now, worker);
-    if let Some(suspicion) = suspicion {
-        confirm(state, worker, suspicion);
-    }
+    confirm(state, worker);
     Ok(())
 }
 
-/// Both a peer and this coordinator have lost it: it is dead, if what is at work needs it.
-fn confirm(state: &mut State, suspect: &WorkerId, suspicion: Suspicion) {
+/// If both a peer and this coordinator have lost it, it is dead, provided that what is at work needs it.
+fn confirm(state: &mut State, suspect: &WorkerId) {
     let Some(entry) = state.worker(suspect) else { return };
-    let timely = state.job_of(&entry.job).0.group().is_some_and(|group| suspicion.generation >= group.oldest_live);
+    let Some(Suspicion { generation, by, detail }) = entry.suspicion.clone() else { return };
+    let timely = state.job_of(&entry.job).0.group().is_some_and(|group| generation >= group.oldest_live);
     if timely && state.cut_off(entry) && state.needs(&entry.job, &entry.standing) {
-        let Suspicion { by, detail, .. } = suspicion;
         state.lose(suspect, LossCause::PeerLost { by, detail });
     }
 }
@@ -110,7 +108,8 @@ pub(super) fn peer_lost(
     worker: &WorkerId,
     generation: Generation,
     peer: &WorkerId,
-    (detail, unsure): (String, bool),
+    detail: String,
+    unsure: bool,
 ) -> Result<(), Rejection> {
     let entry = known(state, worker)?;
     let job = entry.job.clone();
@@ -123,9 +122,8 @@ pub(super) fn peer_lost(
     match (timely, needed, unsure) {
         (Timeliness::Live, true, false) => state.lose(peer, LossCause::PeerLost { by: worker.clone(), detail }),
         (Timeliness::Live, true, true) => {
-            let suspicion = Suspicion { generation, by: worker.clone(), detail };
-            state.suspect(peer, suspicion.clone());
-            confirm(state, peer, suspicion);
+            state.suspect(peer, Suspicion { generation, by: worker.clone(), detail });
+            confirm(state, peer);
         }
         // It did go on, and what it left behind is over.
         (_, _, true) => {}

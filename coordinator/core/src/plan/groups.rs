@@ -318,7 +318,7 @@ impl<'s> View<'s> {
     }
 
     fn stopping(&self, group: &Group, purpose: StopPurpose) -> Option<Choice> {
-        let rescued = group.broken.is_some() && !self.workers(|worker| worker.standing == Standing::Aside).is_empty();
+        let rescued = group.broken.is_some() && self.team.iter().any(|worker| worker.standing == Standing::Aside);
         if self.unfinished().is_empty() && !rescued {
             let stopped = match purpose {
                 StopPurpose::Cancel => self.end(Outcome::Cancelled),

@@ -190,6 +190,11 @@ impl Worker {
         self.takes_part() || self.standing == Standing::Aside
     }
 
+    /// It was on its way out, and its process ended by itself as it should.
+    pub(crate) fn left_well(&self, cause: &DownCause) -> bool {
+        matches!(self.standing, Standing::Leaving { .. } | Standing::Aside) && *cause == DownCause::Exited(0)
+    }
+
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self.standing, Standing::Lost { .. })
     }

@@ -295,13 +295,11 @@ impl World {
         };
         // With a newer assignment at hand, the peer may be there already.
         let overtaken = entry.heard > generation;
-        let (worker, peer, detail) = (worker.clone(), peer.clone(), "connection reset by peer".to_owned());
-        self.say(
-            &worker.clone(),
-            Event::PeerLost { worker: worker.clone(), generation, peer, detail, unsure: overtaken },
-        );
+        let detail = "connection reset by peer".to_owned();
+        let (accuser, peer, unsure) = (worker.clone(), peer.clone(), overtaken);
+        self.say(worker, Event::PeerLost { worker: accuser, generation, peer, detail, unsure });
         if overtaken {
-            self.switch(&worker, true);
+            self.switch(worker, true);
         }
     }
 }

@@ -118,9 +118,7 @@ impl State {
         self.forget_pair(&worker, &entry);
         self.changes.instances.insert(instance.clone());
         self.to_adopt.remove(&worker.id);
-        let left =
-            matches!(worker.standing, Standing::Leaving { .. } | Standing::Aside) && *cause == DownCause::Exited(0);
-        if !left {
+        if !worker.left_well(cause) {
             let why = match &worker.failure {
                 Some(failure) => format!("{} {}: {failure}", worker.id, cause.words()),
                 None => format!("{} {}", worker.id, cause.words()),
