@@ -48,7 +48,8 @@ impl World {
         Self { ec2, gce, network, _machines, _logs: logs }
     }
 
-    /// A coordinator with a pool in each cloud, at an address that its machines know, when it knows all their places.
+    /// A coordinator with a pool in each cloud, when it knows all their places. It speaks TLS, as with all machines
+    /// that are not its own.
     pub(crate) fn cluster(&self) -> Cluster {
         self.cluster_of(8)
     }
@@ -62,7 +63,7 @@ impl World {
              [pools.gcp]\nkind = \"gcp\"\nproject = \"p\"\nzones = [\"us-central1-a\", \"us-central1-b\"]\n\
              machine_type = \"n2-standard-2\"\ninstance_template = \"workers\"\nmax = 8\n\
              usd_per_hour = 0.04\non_demand_usd_per_hour = 0.12\nendpoint = \"{}\"\n\
-             [coordinator]\nurl = \"http://ADDRESS\"\n",
+             [coordinator]\nurl = \"https://ADDRESS\"\n",
             self.network.launch_template,
             self.network.subnets,
             self.gce.endpoint(),
@@ -72,6 +73,7 @@ impl World {
         let options = Options { pools: pools.replace("ADDRESS", &listen), environment: variables };
         let mut cluster = Cluster::prepare(options);
         cluster.listen_at(&listen);
+        cluster.encrypt();
         cluster.start();
         eventually("all places are known", PATIENCE, || {
             let pools = cluster.json(&["pool", "ls"]);

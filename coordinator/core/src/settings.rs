@@ -58,6 +58,9 @@ pub struct Settings {
     pub unmeasured_share: f64,
     /// How often a job with workers on demand, or one that hurries, is looked at though nothing happened.
     pub review_ms: u64,
+    /// Jobs that lack workers are looked at so long after a change that gives them nothing to buy by itself: others'
+    /// workers changed, and with them who is to yield to whom.
+    pub short_review_ms: u64,
     /// What keeps purchases for a deadline from flapping.
     pub margins: Margins,
     /// How long a group's shards stay where they are after they moved.
@@ -120,6 +123,7 @@ impl Default for Settings {
             pace_window_ms: 20_000,
             unmeasured_share: 0.02,
             review_ms: 15_000,
+            short_review_ms: 1_000,
             margins: Margins { relax_ms: 60_000, replace_ms: 60_000, give_back_ms: 1_800_000 },
             move_rest_ms: 10_000,
             move_saves_ms_min: 500,

@@ -3,8 +3,10 @@
 
 use super::Bench;
 use super::figure::{Better, Figure};
+use super::peers::Python;
 use super::peers::recovery::Peer;
-use crate::cluster::{Cluster, Programs, Status, Watch, Worker, kill_outright};
+use crate::cluster::{Cluster, Programs, Status, Watch, Worker, check_interrupted, kill_outright};
+use crate::screen;
 use anyhow::{Context, Result, bail, ensure};
 use std::time::{Duration, Instant};
 
@@ -63,7 +65,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         joined.push(one(&programs, Change::Joined)?);
         for (peer, pauses) in peers.iter().zip(&mut theirs) {
             let python = bench.peers.as_ref().context("have a Python")?;
-            pauses.push(peer.pause(python)?);
+            pauses.push(pause_of(peer, python)?);
         }
     }
 
@@ -83,10 +85,23 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         bench.tell(figure)?;
     }
     for (peer, pauses) in peers.iter().zip(&theirs) {
-        bench.tell(figure("pause_after_kill", &killed_ms).against(peer.name, &killed_ms, pauses).ratio_within(1.0))?;
-        bench.tell(figure("pause_after_kill_seen_by_watch", &seen_ms).against(peer.name, &seen_ms, pauses))?;
+        // Each of ours beside what the same turn gave.
+        let with_theirs = |ours: &[f64]| -> (Vec<f64>, Vec<f64>) {
+            ours.iter().zip(pauses).filter_map(|(ours, theirs)| Some((*ours, (*theirs)?))).unzip()
+        };
+        let ((killed_ms, pauses), (seen_ms, _)) = (with_theirs(&killed_ms), with_theirs(&seen_ms));
+        ensure!(!pauses.is_empty(), "{} went on in none of {} runs", peer.name, bench.runs);
+        bench.tell(figure("pause_after_kill", &killed_ms).against(peer.name, &killed_ms, &pauses).ratio_within(1.0))?;
+        bench.tell(figure("pause_after_kill_seen_by_watch", &seen_ms).against(peer.name, &seen_ms, &pauses))?;
     }
     Ok(())
+}
+
+/// `None`: the peer did not go on, which is said and has no length.
+fn pause_of(peer: &Peer, python: &Python) -> Result<Option<f64>> {
+    let pause = peer.pause(python);
+    check_interrupted()?;
+    Ok(pause.inspect_err(|error| screen::note(&format!("{error:#}; this run has no ratio"))).ok())
 }
 
 /// A fresh coordinator for each run: `longest_pause_ms` is over a job's life.

@@ -19,7 +19,7 @@ pub(super) fn corrupt(
 ) -> Result<(), Rejection> {
     let entry = known(state, worker)?;
     let job = entry.job.clone();
-    if !differing.is_real() {
+    if !differing.is_real() || !differing.digests.keys().all(|member| state.ever_launched(member)) {
         return Err(Rejection::OutOfPlace { worker: worker.clone(), message: "states that differ" });
     }
     if let Timeliness::Over = timeliness(state, entry, generation)?

@@ -130,20 +130,33 @@ pub(crate) enum Outcome {
 
 /// The first kind of choice that there is: lost workers before groups, groups before who goes home, that before
 /// buying, since each rests on the ones before. Only jobs that were touched since the last plan was done can have any.
+///
+/// When capacity is short there are many jobs that would buy, and nothing that they could: only those are asked of which
+/// something changed. If one of them gets anything, then all are asked, since others may come first.
 pub(crate) fn plan(state: &State, now: Timestamp) -> Plan {
-    plan_for(state, now, &state.touched(), &state.buyers())
+    let choices = before_purchases(state, now, &state.touched()).unwrap_or_else(|| {
+        let choices = capacity::purchases(state, now, &state.buyers());
+        let notes_only = || choices.iter().all(|choice| matches!(choice, Choice::Note { .. }));
+        let done = state.marks.all_short() || notes_only();
+        if done { choices } else { capacity::purchases(state, now, &state.all_buyers()) }
+    });
+    Plan { choices }
 }
 
-/// The same with every job looked at: what [`plan`] must come to.
+/// The same with every job looked at: what [`plan`] must come to, but that purchases may wait for the next look at all
+/// jobs that lack workers.
 pub(crate) fn plan_everything(state: &State, now: Timestamp) -> Plan {
     let all = state.queue();
-    plan_for(state, now, &all, &all)
+    let purchases = || match state.short_review() {
+        None => capacity::purchases(state, now, &all),
+        Some(_) => Vec::new(),
+    };
+    Plan { choices: before_purchases(state, now, &all).unwrap_or_else(purchases) }
 }
 
 type Stage = fn(&State, Timestamp, &[(&Job, &Submission)]) -> Vec<Choice>;
 
-fn plan_for(state: &State, now: Timestamp, touched: &[(&Job, &Submission)], buyers: &[(&Job, &Submission)]) -> Plan {
+fn before_purchases(state: &State, now: Timestamp, touched: &[(&Job, &Submission)]) -> Option<Vec<Choice>> {
     let stages: [Stage; 4] = [timers::losses, groups::changes, leave::dismissals, leave::terminations];
-    let choices = stages.iter().map(|stage| stage(state, now, touched)).find(|choices| !choices.is_empty());
-    Plan { choices: choices.unwrap_or_else(|| capacity::purchases(state, now, buyers)) }
+    stages.iter().map(|stage| stage(state, now, touched)).find(|choices| !choices.is_empty())
 }

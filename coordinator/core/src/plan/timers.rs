@@ -62,7 +62,8 @@ fn stuck_since(job: &Job, worker: &Worker) -> Option<Timestamp> {
 /// early, never too late.
 pub(crate) fn next_deadline(state: &State, now: Timestamp) -> Option<Timestamp> {
     let rests = state.rests().map(|rest| rest.until);
-    rests.chain(state.wakes.first()).chain(state.review()).filter(|at| *at > now).min()
+    let reviews = state.review().into_iter().chain(state.short_review());
+    rests.chain(state.wakes.first()).chain(reviews).filter(|at| *at > now).min()
 }
 
 /// Every job of which anything changed gets its time anew, and is known by whether it looks at offers or deadlines.

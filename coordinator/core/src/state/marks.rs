@@ -17,6 +17,8 @@ pub(crate) struct Marks {
     pub(crate) offers: bool,
     /// Evictions or starts were measured.
     pub(crate) figures: bool,
+    /// Jobs that lack workers are due to be looked at, whatever changed.
+    pub(crate) short_due: bool,
 }
 
 impl Marks {
@@ -47,8 +49,18 @@ impl Marks {
         self.pools || self.figures
     }
 
+    /// Jobs that lack workers may have something to buy though nothing of themselves changed.
+    pub(crate) fn all_short(&self) -> bool {
+        self.offers || self.short_due
+    }
+
+    /// Something changed that purchases rest on.
+    pub(crate) fn purchases(&self) -> bool {
+        self.pools || self.short_due || !self.buyers.is_empty()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.buyers.is_empty() && !self.market()
+        self.jobs.is_empty() && !self.purchases() && !self.market()
     }
 }
 

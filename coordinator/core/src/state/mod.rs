@@ -59,6 +59,8 @@ pub(crate) struct State {
     dated: BTreeSet<JobId>,
     /// When these two are looked at, since the market has changed.
     review: Option<Timestamp>,
+    /// When the jobs that lack workers are looked at, since something changed that gave nobody anything to buy.
+    short_review: Option<Timestamp>,
     pub(crate) marks: Marks,
     pub(crate) wakes: Wakes,
     decisions: BTreeMap<JobId, VecDeque<Decision>>,
@@ -144,9 +146,14 @@ impl State {
         self.in_order(self.marks.jobs.iter())
     }
 
-    /// Jobs that may have something to buy or to give back; none: nothing changed that purchases rest on.
+    /// Jobs of which something changed that purchases rest on; all that lack workers where that is due.
     pub(crate) fn buyers(&self) -> Vec<(&Job, &Submission)> {
-        if self.marks.buyers.is_empty() && !self.marks.pools {
+        if self.marks.all_short() { self.all_buyers() } else { self.in_order(self.marks.buyers.iter()) }
+    }
+
+    /// Jobs that may have something to buy or to give back; none: nothing changed that purchases rest on.
+    pub(crate) fn all_buyers(&self) -> Vec<(&Job, &Submission)> {
+        if !self.marks.purchases() {
             return Vec::new();
         }
         let mut buyers: BTreeSet<&JobId> = self.marks.buyers.union(&self.short).collect();
@@ -217,6 +224,11 @@ impl State {
         self.review
     }
 
+    /// When jobs that lack workers are looked at again.
+    pub(crate) fn short_review(&self) -> Option<Timestamp> {
+        self.short_review
+    }
+
     pub(crate) fn rests(&self) -> impl Iterator<Item = &Rest> {
         self.rests.values()
     }
@@ -271,6 +283,11 @@ impl State {
 
     pub(crate) fn next_number(&self) -> u64 {
         self.next_number
+    }
+
+    /// Whether any worker ever had this name.
+    pub(crate) fn ever_launched(&self, worker: &WorkerId) -> bool {
+        pairs::worker_number(worker).is_some_and(|number| number < self.next_number)
     }
 
     pub(crate) fn take_changes(&mut self) -> Changes {

@@ -19,7 +19,7 @@ fn instance_number(id: &InstanceId) -> Option<u64> {
     id.0.strip_prefix('i')?.parse().ok()
 }
 
-fn worker_number(id: &WorkerId) -> Option<u64> {
+pub(super) fn worker_number(id: &WorkerId) -> Option<u64> {
     id.0.strip_prefix('w')?.parse().ok()
 }
 

@@ -314,6 +314,8 @@ fn what_can_not_be_is_refused() {
     let out_of_place = Rejection::OutOfPlace { worker: worker(1), message: "states that differ" };
     assert_eq!(story.refused(differ(1, 1, 12, &[(1, "a"), (2, "a")])), out_of_place);
     assert_eq!(story.refused(differ(1, 1, 12, &[])), out_of_place);
+    // Nobody launched the third, and who gets its name some day is not to blame.
+    assert_eq!(story.refused(differ(1, 1, 12, &[(1, "a"), (2, "a"), (3, "b")])), out_of_place);
     let future = Rejection::FutureGeneration { worker: worker(1), newest: Generation(1), found: Generation(9) };
     assert_eq!(story.refused(differ(1, 9, 12, &[(1, "a"), (2, "b")])), future);
     story.expect([]);

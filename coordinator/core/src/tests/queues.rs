@@ -1,6 +1,7 @@
 //! Priorities and queues: who comes first when capacity is short.
 
 use super::{Story, spec};
+use crate::{Event, JobId};
 use trainctl_jobs::JobSpec;
 
 fn of(name: &str, workers: (u32, u32), priority: i32, queue: &str) -> JobSpec {
@@ -41,6 +42,32 @@ fn an_equal_one_of_the_same_queue_waits() {
     let mut story = Story::running(4);
     story.pool("local", 4).submit_spec(of("next", (2, 8), 0, "")).expect([]);
     assert_eq!(story.job("next").reason, "it lacks 2 workers and its pools have nothing free");
+}
+
+#[test]
+fn what_was_kept_for_one_that_ends_is_had_by_the_next_at_once() {
+    let mut story = Story::new();
+    story.pool("local", 4).submit_spec(of("job", (1, 1), 0, "")).expect(["launch w1 local"]);
+    story.submit_spec(of("large", (4, 4), 0, "")).submit_spec(of("small", (1, 1), 0, "")).expect([]);
+    assert!(story.job("small").reason.contains("large"), "{}", story.job("small").reason);
+    story.tell(Event::CancelRequested { job: JobId::from("large") }).expect(["launch w2 local"]);
+}
+
+#[test]
+fn who_lacks_workers_hears_of_what_others_came_to_have_to_spare_within_a_second() {
+    let mut story = Story::new();
+    story.pool("local", 4).submit_spec(of("job", (1, 4), 0, "red")).skip();
+    story.attach(1).attach(2).attach(3).attach(4).skip();
+    // Nothing can be spared before it trains.
+    story.submit_spec(of("other", (1, 4), 0, "blue")).expect([]);
+    story.resumed(1, 1, 10).expect([]);
+    assert_eq!(story.core.next_deadline(), Some(story.now.plus_ms(1_000)));
+    story.after(1_000).tell(Event::Tick).expect([
+        "w1 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
+        "w2 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
+        "w3 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
+        "w4 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
+    ]);
 }
 
 #[test]

@@ -93,7 +93,8 @@ impl State {
             }
         }
         if let Some(pool) = self.pools.get_mut(&instance.pool) {
-            if pool.in_use >= pool.spec.capacity {
+            // Beyond its capacity it has as little to give as before.
+            if pool.in_use == pool.spec.capacity {
                 self.marks.touch_offers();
             }
             pool.in_use = pool.in_use.saturating_sub(1);

@@ -234,7 +234,10 @@ impl State {
 
     /// Ended, or suspended: what is left of the team is dismissed by the next planning.
     pub(crate) fn end(&mut self, job: &JobId, end: JobState) {
-        self.short.remove(job);
+        // What was kept for it can be had again.
+        if self.short.remove(job) {
+            self.marks.touch_offers();
+        }
         let job = self.job_mut(job);
         assert!(job.ended().is_none(), "{}: a job ends once", job.id);
         job.state = end;

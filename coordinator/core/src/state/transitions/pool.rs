@@ -45,6 +45,10 @@ impl State {
                 self.marks.touch(job);
             }
         }
+        if self.short_review.is_some_and(|at| at <= now) {
+            self.short_review = None;
+            self.marks.short_due = true;
+        }
         for rest in self.rests.values_mut().filter(|rest| rest.until <= now && !rest.over) {
             rest.over = true;
             self.marks.touch_offers();
@@ -57,6 +61,11 @@ impl State {
         let marks = std::mem::take(&mut self.marks);
         if marks.market() && !(self.watchful.is_empty() && self.dated.is_empty()) {
             self.review.get_or_insert(now.plus_ms(self.settings.review_ms));
+        }
+        if marks.all_short() || self.short.is_empty() {
+            self.short_review = None;
+        } else if marks.purchases() {
+            self.short_review.get_or_insert(now.plus_ms(self.settings.short_review_ms));
         }
     }
 
