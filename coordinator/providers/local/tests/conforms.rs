@@ -114,7 +114,8 @@ impl Drop for Processes {
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         }
         if let Some(mut foreign) = self.foreign.take() {
-            let _ = foreign.kill().and_then(|()| foreign.wait());
+            let _ = rustix::process::kill_process_group(Pid::from_child(&foreign), Signal::KILL);
+            let _ = foreign.wait();
         }
     }
 }
