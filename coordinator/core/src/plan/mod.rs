@@ -135,10 +135,13 @@ pub(crate) enum Outcome {
 /// something changed. If one of them gets anything, then all are asked, since others may come first.
 pub(crate) fn plan(state: &State, now: Timestamp) -> Plan {
     let choices = before_purchases(state, now, &state.touched()).unwrap_or_else(|| {
+        let all = || capacity::purchases(state, now, &state.all_buyers());
+        if state.marks.all_short() {
+            return all();
+        }
         let choices = capacity::purchases(state, now, &state.buyers());
-        let notes_only = || choices.iter().all(|choice| matches!(choice, Choice::Note { .. }));
-        let done = state.marks.all_short() || notes_only();
-        if done { choices } else { capacity::purchases(state, now, &state.all_buyers()) }
+        let notes_only = choices.iter().all(|choice| matches!(choice, Choice::Note { .. }));
+        if notes_only { choices } else { all() }
     });
     Plan { choices }
 }

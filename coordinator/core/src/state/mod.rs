@@ -146,9 +146,9 @@ impl State {
         self.in_order(self.marks.jobs.iter())
     }
 
-    /// Jobs of which something changed that purchases rest on; all that lack workers where that is due.
+    /// Jobs of which something changed that purchases rest on.
     pub(crate) fn buyers(&self) -> Vec<(&Job, &Submission)> {
-        if self.marks.all_short() { self.all_buyers() } else { self.in_order(self.marks.buyers.iter()) }
+        self.in_order(self.marks.buyers.iter())
     }
 
     /// Jobs that may have something to buy or to give back; none: nothing changed that purchases rest on.
