@@ -81,6 +81,7 @@ impl Wanted {
     /// # Errors
     /// [`EngineError::Device`] when a GPU is asked for that can't be had.
     pub fn find(self) -> Result<Device, EngineError> {
+        torch::keep_memory();
         match self {
             Self::On(Device::Cpu) => Ok(Device::Cpu),
             Self::On(Device::Cuda(number)) => open(number).map(|()| Device::Cuda(number)),

@@ -60,6 +60,21 @@ pub(crate) fn compute_alike_on_gpus() -> Result<(), TchError> {
     if unsafe { trainctl_torch_deterministic(error, capacity) } { Ok(()) } else { Err(said.error()) }
 }
 
+/// From now on memory that is freed stays with the process, and the main thread's lies on huge pages where the system has
+/// them for who asks. A pass frees its activations, and the next one allocates as much again: what had gone back to the
+/// system meanwhile would come page by page, cleared each time.
+#[expect(unsafe_code, reason = "calls the shim")]
+pub(crate) fn keep_memory() {
+    unsafe extern "C" {
+        fn trainctl_torch_keep_memory(huge_pages: bool);
+    }
+    // 2: addresses count as memory, and other processes would be left with the rest.
+    let accounting = std::fs::read_to_string("/proc/sys/vm/overcommit_memory");
+    let huge_pages = accounting.is_ok_and(|mode| mode.trim() != "2");
+    // SAFETY: keeps no pointer, and may be called at any time from any thread.
+    unsafe { trainctl_torch_keep_memory(huge_pages) }
+}
+
 /// What libtorch says about itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
