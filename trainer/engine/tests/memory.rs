@@ -111,7 +111,7 @@ fn train(hidden: &[u32], shards: u32, micro_batch: u32, mut after_step: impl FnM
             poller: &mut poller,
             buffers: &mut buffers,
             interrupted: &|| false,
-            at: &mut || {},
+            at: &mut |_| {},
         };
         let mut exchange = Exchange::begin(cx, Round { step, phase: Phase::Train }).expect("begin an exchange");
         for shard in 0..shards {
