@@ -46,8 +46,17 @@ struct Fleet {
     core: Core,
     now: i64,
     out: Vec<Action>,
+    /// In the scheduler, so far.
+    spent: Duration,
     /// Workers that are up, with the newest generation that each was given.
     workers: BTreeMap<WorkerId, (InstanceId, Generation)>,
+}
+
+/// What the scheduler took for one.
+struct Eviction {
+    alone: Duration,
+    /// With what the others report as they go on, and what comes in the place of the one that went.
+    until_all_train: Duration,
 }
 
 fn offer(of: &str, zone: usize, market: Market) -> PoolSpec {
@@ -71,7 +80,8 @@ fn offer(of: &str, zone: usize, market: Market) -> PoolSpec {
 impl Fleet {
     fn new() -> Self {
         let core = Core::new(Settings::default());
-        let mut fleet = Self { core, now: 1_700_000_000_000, out: Vec::new(), workers: BTreeMap::new() };
+        let (out, spent, workers) = (Vec::new(), Duration::ZERO, BTreeMap::new());
+        let mut fleet = Self { core, now: 1_700_000_000_000, out, spent, workers };
         for zone in 0..12 {
             for of in ["aws", "gcp"] {
                 fleet.tell(Event::PoolChanged { pool: offer(of, zone, Market::Spot) });
@@ -83,7 +93,16 @@ impl Fleet {
 
     /// The event alone; what comes out is kept for [`Fleet::obey`].
     fn tell(&mut self, event: Event) {
+        let began = Instant::now();
         let _ = self.core.handle(Timestamp(self.now), event, &mut self.out);
+        self.spent += began.elapsed();
+    }
+
+    /// The event alone, in milliseconds.
+    fn pass_ms(&mut self, event: Event) -> f64 {
+        let before = self.spent;
+        self.tell(event);
+        (self.spent - before).as_secs_f64() * 1e3
     }
 
     /// Instances start at once and workers do as they are told.
@@ -171,17 +190,18 @@ impl Fleet {
         spent
     }
 
-    /// Takes these away, one after the other; the time that the scheduler took for each.
-    fn evictions(&mut self, taken: Vec<InstanceId>) -> Vec<Duration> {
-        let mut spent = Vec::new();
+    /// Takes these away, one after the other.
+    fn evictions(&mut self, taken: Vec<InstanceId>) -> Vec<Eviction> {
+        let mut evictions = Vec::new();
         for instance in taken {
             self.workers.retain(|_, (known, _)| *known != instance);
-            let began = Instant::now();
+            let before = self.spent;
             self.tell(Event::InstanceDown { instance, cause: DownCause::Evicted });
-            spent.push(began.elapsed());
+            let alone = self.spent - before;
             self.obey();
+            evictions.push(Eviction { alone, until_all_train: self.spent - before });
         }
-        spent
+        evictions
     }
 }
 
@@ -190,10 +210,14 @@ fn micros(spent: Duration, count: usize) -> f64 {
 }
 
 /// Of times of single events: the median, which other load on the machine hardly moves, and the mean.
-fn told(mut spent: Vec<Duration>) -> String {
-    spent.sort();
-    let median = spent.get(spent.len() / 2).copied().unwrap_or_default();
-    format!("{:.1} us, {:.1} us in the mean", micros(median, 1), micros(spent.iter().sum(), spent.len()))
+fn told(evictions: &[Eviction]) -> String {
+    let told = |part: fn(&Eviction) -> Duration| {
+        let mut spent: Vec<Duration> = evictions.iter().map(part).collect();
+        spent.sort();
+        let median = spent.get(spent.len() / 2).copied().unwrap_or_default();
+        format!("{:.1} us, {:.1} us in the mean", micros(median, 1), micros(spent.iter().sum(), spent.len()))
+    };
+    format!("{}; until all train again: {}", told(|one| one.alone), told(|one| one.until_all_train))
 }
 
 fn main() {
@@ -211,11 +235,9 @@ fn main() {
 
     let taken: Vec<InstanceId> = fleet.workers.values().map(|(instance, _)| instance.clone()).step_by(5).collect();
     let spent = fleet.evictions(taken);
-    println!("an eviction, with the new group and its replacement: {}", told(spent));
+    println!("an eviction, with the new group and its replacement: {}", told(&spent));
 
-    let began = Instant::now();
-    fleet.tell(Event::Awoke);
-    println!("a planning pass over every job: {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
+    println!("a planning pass over every job: {:.1} ms", fleet.pass_ms(Event::Awoke));
     fleet.obey();
 
     // The same when capacity is short and every job waits for some.
@@ -227,12 +249,16 @@ fn main() {
     }
     fleet.obey();
     let taken: Vec<InstanceId> = fleet.workers.values().map(|(instance, _)| instance.clone()).step_by(10).collect();
-    let mut spent = fleet.evictions(taken);
-    let spent = spent.split_off(spent.len() * 9 / 10);
-    println!("an eviction when nearly every job is short of workers: {}", told(spent));
-    let began = Instant::now();
-    fleet.tell(Event::Awoke);
-    println!("the same with every job short of workers: {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
+    let spent = fleet.evictions(taken);
+    let last = &spent[spent.len() * 9 / 10..];
+    println!("an eviction when nearly every job is short of workers: {}", told(last));
+    fleet.now += 1_000;
+    println!(
+        "the look at all of them a second later, which moves what some can spare: {:.1} ms",
+        fleet.pass_ms(Event::Tick)
+    );
+    fleet.obey();
+    println!("a planning pass with every job short of workers: {:.1} ms", fleet.pass_ms(Event::Awoke));
     fleet.out.clear();
 
     let used = IN_USE.load(Ordering::Relaxed).saturating_sub(empty);

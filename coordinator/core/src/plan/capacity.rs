@@ -18,12 +18,22 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use trainctl_jobs::OnDemandSpec;
 
+/// Which of the jobs that lack workers are asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asked {
+    /// All. Only then do those that train and want more get what others can spare: to find that takes a look at every
+    /// worker, and there may be an event for each of them.
+    Together,
+    /// Those of which something changed.
+    Changed,
+}
+
 /// Launches, notes of what is lacking, and which workers go so that others can come.
-pub(super) fn purchases(state: &State, now: Timestamp, buyers: &[(&Job, &Submission)]) -> Vec<Choice> {
+pub(super) fn purchases(state: &State, now: Timestamp, buyers: &[(&Job, &Submission)], asked: Asked) -> Vec<Choice> {
     if !state.may_buy() || buyers.is_empty() {
         return Vec::new();
     }
-    let mut market = Exchange::new(state, now);
+    let mut market = Exchange::new(state, now, asked);
     let hungry = buyers.iter().filter(|(job, _)| job.hungry());
     let fleets: Vec<Fleet> = hungry.map(|entry| Fleet::new(state, now, *entry)).collect();
     let changes: Vec<Choice> = fleets.iter().flat_map(|fleet| swaps::departures(&market.offers, fleet)).collect();
@@ -94,13 +104,14 @@ pub(super) enum Among {
 pub(super) struct Exchange<'s> {
     pub(super) state: &'s State,
     now: Timestamp,
+    asked: Asked,
     pub(super) offers: Offers<'s>,
     pub(super) choices: Vec<Choice>,
 }
 
 impl<'s> Exchange<'s> {
-    fn new(state: &'s State, now: Timestamp) -> Self {
-        Self { state, now, offers: Offers::new(state, now), choices: Vec::new() }
+    fn new(state: &'s State, now: Timestamp, asked: Asked) -> Self {
+        Self { state, now, asked, offers: Offers::new(state, now), choices: Vec::new() }
     }
 
     fn share_out(&mut self, orders: Vec<Order<'s>>) {
@@ -169,7 +180,7 @@ impl<'s> Exchange<'s> {
         }
         if bought == 0 {
             let shortage = self.shortage(order, lacking);
-            if shortage != Shortage::Budget {
+            if shortage != Shortage::Budget && self.asked == Asked::Together {
                 self.choices.extend(yields.for_growth(&self.offers, order, lacking));
             }
             self.note(order, Some(shortage));

@@ -13,6 +13,7 @@ mod swaps;
 mod timers;
 mod yields;
 
+use capacity::Asked;
 pub(crate) use leave::spare;
 pub(crate) use timers::{next_deadline, reckon};
 
@@ -135,11 +136,11 @@ pub(crate) enum Outcome {
 /// something changed. If one of them gets anything, then all are asked, since others may come first.
 pub(crate) fn plan(state: &State, now: Timestamp) -> Plan {
     let choices = before_purchases(state, now, &state.touched()).unwrap_or_else(|| {
-        let all = || capacity::purchases(state, now, &state.all_buyers());
+        let all = || capacity::purchases(state, now, &state.all_buyers(), Asked::Together);
         if state.marks.all_short() {
             return all();
         }
-        let choices = capacity::purchases(state, now, &state.buyers());
+        let choices = capacity::purchases(state, now, &state.buyers(), Asked::Changed);
         let notes_only = choices.iter().all(|choice| matches!(choice, Choice::Note { .. }));
         if notes_only { choices } else { all() }
     });
@@ -151,7 +152,7 @@ pub(crate) fn plan(state: &State, now: Timestamp) -> Plan {
 pub(crate) fn plan_everything(state: &State, now: Timestamp) -> Plan {
     let all = state.queue();
     let purchases = || match state.short_review() {
-        None => capacity::purchases(state, now, &all),
+        None => capacity::purchases(state, now, &all, Asked::Together),
         Some(_) => Vec::new(),
     };
     Plan { choices: before_purchases(state, now, &all).unwrap_or_else(purchases) }

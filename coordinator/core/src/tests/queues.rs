@@ -53,6 +53,16 @@ fn what_was_kept_for_one_that_ends_is_had_by_the_next_at_once() {
     story.tell(Event::CancelRequested { job: JobId::from("large") }).expect(["launch w2 local"]);
 }
 
+fn w4_is_spared_a_second_later(story: &mut Story) {
+    assert_eq!(story.core.next_deadline(), Some(story.now.plus_ms(1_000)));
+    story.after(1_000).tell(Event::Tick).expect([
+        "w1 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
+        "w2 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
+        "w3 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
+        "w4 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
+    ]);
+}
+
 #[test]
 fn who_lacks_workers_hears_of_what_others_came_to_have_to_spare_within_a_second() {
     let mut story = Story::new();
@@ -61,13 +71,19 @@ fn who_lacks_workers_hears_of_what_others_came_to_have_to_spare_within_a_second(
     // Nothing can be spared before it trains.
     story.submit_spec(of("other", (1, 4), 0, "blue")).expect([]);
     story.resumed(1, 1, 10).expect([]);
-    assert_eq!(story.core.next_deadline(), Some(story.now.plus_ms(1_000)));
-    story.after(1_000).tell(Event::Tick).expect([
-        "w1 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
-        "w2 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
-        "w3 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
-        "w4 <- assign 2 planned w1:0-3 w2:3-6 w3:6-8",
-    ]);
+    w4_is_spared_a_second_later(&mut story);
+}
+
+#[test]
+fn one_that_trains_gets_what_others_can_spare_within_a_second_and_not_with_each_event() {
+    let mut story = Story::new();
+    story.pool("local", 5).submit_spec(of("job", (1, 4), 0, "red")).skip();
+    story.attach(1).attach(2).attach(3).attach(4).resumed(1, 1, 10).skip();
+    story.submit_spec(of("other", (1, 4), 0, "blue")).expect(["launch w5 local"]);
+    story.attach(5).skip();
+    story.resumed(5, 1, 10).expect([]);
+    assert_eq!(story.job("other").reason, "it lacks 3 workers and its pools have nothing free");
+    w4_is_spared_a_second_later(&mut story);
 }
 
 #[test]
@@ -117,6 +133,12 @@ fn a_queue_with_more_yields_until_both_have_the_same() {
                 pause_ms: 1.0,
                 steps_repeated: 0,
             });
+        }
+        // Who can spare any is looked for within a second.
+        story.after(1_000).tell(Event::Tick).skip();
+        for view in story.core.workers() {
+            let generation = story.job(&view.job.0).generation.0;
+            story.heartbeat(view.worker.0[1..].parse().unwrap(), generation, Some(20));
         }
     }
     let count = |story: &Story, job: &str| {
