@@ -20,10 +20,17 @@ pub(crate) fn cache_folder() -> Result<PathBuf> {
     Ok(base.context("neither HOME nor XDG_CACHE_HOME names a folder\nhint: set one of them")?.join("trainctl"))
 }
 
-/// Cargo, the one that runs this, in the checkout's root.
+/// Cargo, the one that runs this, in the checkout's root. What it has told this program of its package stays here: build
+/// scripts that look at such variables (ring's does) would run anew, and all that rests on them be built again, wherever
+/// a plain `cargo build` or another checkout has the same target folder.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
