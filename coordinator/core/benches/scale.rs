@@ -1,7 +1,7 @@
 //! What the scheduler costs at scale: `cargo bench -p coordinator-core --bench scale`.
 //!
 //! 1,000 jobs of 10 workers each, all training and heart-beating, on priced places of two clouds. Printed: microseconds
-//! for a heartbeat, for an eviction with all that follows from it, and for the time that is asked for after each;
+//! for a heartbeat with the time that is asked for after it, for an eviction alone and with all that follows from it;
 //! milliseconds for a planning pass that looks at every job; bytes for each worker.
 
 // It measures, and says what: what the scheduler itself must not do.
