@@ -211,13 +211,13 @@ fn micros(spent: Duration, count: usize) -> f64 {
 
 /// Of times of single events: the median, which other load on the machine hardly moves, and the mean.
 fn told(evictions: &[Eviction]) -> String {
-    let told = |part: fn(&Eviction) -> Duration| {
+    let figures = |part: fn(&Eviction) -> Duration| {
         let mut spent: Vec<Duration> = evictions.iter().map(part).collect();
         spent.sort();
         let median = spent.get(spent.len() / 2).copied().unwrap_or_default();
         format!("{:.1} us, {:.1} us in the mean", micros(median, 1), micros(spent.iter().sum(), spent.len()))
     };
-    format!("{}; until all train again: {}", told(|one| one.alone), told(|one| one.until_all_train))
+    format!("{}; until all train again: {}", figures(|one| one.alone), figures(|one| one.until_all_train))
 }
 
 fn main() {

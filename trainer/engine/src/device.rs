@@ -76,7 +76,7 @@ impl FromStr for Wanted {
 
 impl Wanted {
     /// The device, ready to be computed on. To be called once, before anything else of this crate: libtorch looks for
-    /// its part for GPUs when it is first used, and never again.
+    /// its part for GPUs when it is first used, and never again; and what is allocated later stays with the process.
     ///
     /// # Errors
     /// [`EngineError::Device`] when a GPU is asked for that can't be had.

@@ -22,7 +22,7 @@ const SLACK: f64 = 1.05;
 const STEPS: u64 = 10;
 /// Those in which everything is allocated once.
 const WARM_UP: u64 = 3;
-/// Pages of new memory in the others. Each step would clear a thousand if its activations went and came.
+/// Pages of new memory in the others. Each step would clear nearly a thousand if its activations went and came.
 const NEW_PAGES: u64 = 100;
 
 #[test]
