@@ -1,7 +1,9 @@
 //! What must hold between several keys of a job.
 
 use crate::freeze::{FreezeMisfit, frozen};
-use crate::spec::{ComputeSpec, JobSpec, LossSpec, ModelSpec, OnDemandSpec, OptimizerSpec, ScheduleSpec};
+use crate::spec::{
+    BackendSpec, ComputeSpec, EncryptionSpec, JobSpec, LossSpec, ModelSpec, OnDemandSpec, OptimizerSpec, ScheduleSpec,
+};
 use crate::structure::Problem;
 use crate::tree::keys;
 
@@ -169,6 +171,19 @@ impl Rules {
         let pools = &job.resources.pools;
         if let Some(twice) = pools.iter().enumerate().find(|(at, pool)| pools[..*at].contains(pool)) {
             self.add(&["resources.pools"], "each pool once".to_owned(), format!("{:?} again", twice.1), None);
+        }
+        let encryption = match job.resources.encryption {
+            EncryptionSpec::BetweenHosts => Some("between-hosts"),
+            EncryptionSpec::Always => Some("always"),
+            EncryptionSpec::Never => None,
+        };
+        if let (BackendSpec::Nccl, Some(encryption)) = (job.resources.backend, encryption) {
+            self.add(
+                &["resources.backend", "resources.encryption"],
+                "encryption = \"never\" beside \"nccl\", which encrypts nothing".to_owned(),
+                format!("encryption = {encryption:?}"),
+                Some("say so if nobody else can listen to the network between workers, or use \"tcp\"".to_owned()),
+            );
         }
         if job.policy.on_demand == OnDemandSpec::ToMeetDeadline && job.policy.deadline.is_none() {
             self.add(

@@ -164,6 +164,12 @@ fn each_wrong_value_names_its_key() {
         ("logical_shards = 8", "logical_shards = 0", "train.logical_shards: expected a whole number from 1 to 1024"),
         ("min = 1", "min = 5", "resources.workers.min: expected at most max (4), found 5"),
         ("max = 4", "max = 9", "resources.workers.max: expected at most train.logical_shards (8), found 9"),
+        (
+            "[resources]",
+            "[resources]\nbackend = \"nccl\"",
+            "resources.backend: expected encryption = \"never\" beside \"nccl\", which encrypts nothing, found encryption = \
+             \"between-hosts\"",
+        ),
         ("min = 1, ", "", "resources.workers.min: expected a whole number from 1 to 1024, found no such key"),
         ("steps = 2000", "steps = 2000\nepochs = 1", "train.epochs: expected either `steps` or `epochs`, found both"),
         ("steps = 2000\n", "", "train.steps: expected either `steps` or `epochs`, found neither"),

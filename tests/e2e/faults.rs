@@ -8,7 +8,11 @@ use trainctl_tests::{Cluster, Job, eventually, kill, processes_of};
 
 /// Runs the usual job with workers that die as `fail_at` says, and returns its last status.
 fn run_with(name: &str, fail_at: &str, change: impl FnOnce(&mut Job)) -> Value {
-    let cluster = Cluster::up(options(&[("TRAINCTL_FAIL_AT", fail_at)]));
+    run_in(&Cluster::up(options(&[("TRAINCTL_FAIL_AT", fail_at)])), name, fail_at, change)
+}
+
+/// The same on a cluster whose workers hear of it.
+pub(crate) fn run_in(cluster: &Cluster, name: &str, fail_at: &str, change: impl FnOnce(&mut Job)) -> Value {
     let mut job = Job::convnet(name, &cluster.folder().join("runs"));
     change(&mut job);
     cluster.submit(&job.toml());
@@ -16,7 +20,7 @@ fn run_with(name: &str, fail_at: &str, change: impl FnOnce(&mut Job)) -> Value {
     assert_eq!(digest(&status), undisturbed(job.steps), "{fail_at}\n{}", cluster.report(name));
     let report = cluster.report(name);
     let deaths = report.matches("dies as TRAINCTL_FAIL_AT").count();
-    assert_eq!(deaths, fail_at.split(',').count(), "who died at {fail_at}? {status:#}\n{report}");
+    assert_eq!(deaths, fail_at.split_terminator(',').count(), "who died at {fail_at}? {status:#}\n{report}");
     assert_eq!(status["evictions"].as_u64(), Some(deaths as u64), "{status:#}\n{report}");
     status
 }

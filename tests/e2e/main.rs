@@ -9,6 +9,7 @@ mod exact;
 mod fast;
 mod faults;
 mod freeze;
+mod gpus;
 mod joining;
 mod links;
 mod loading;
@@ -36,11 +37,16 @@ pub(crate) fn options(environment: &[(&str, &str)]) -> Options {
 
 /// A cluster whose second worker's libtorch is told to use plain kernels: really different bits.
 pub(crate) fn mixed() -> Cluster {
-    let mut cluster = Cluster::prepare(options(&[]));
+    with_another(&[], "ATEN_CPU_CAPABILITY=default")
+}
+
+/// A cluster whose second worker has something else in its environment.
+pub(crate) fn with_another(environment: &[(&str, &str)], of_second: &str) -> Cluster {
+    let mut cluster = Cluster::prepare(options(environment));
     let wrapper = cluster.folder().join("mixed-worker");
     let worker = trainctl_tests::program("trainctl-worker");
     let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *'--worker w2 '*) export ATEN_CPU_CAPABILITY=default;; esac\nexec {} \"$@\"\n",
+        "#!/bin/sh\ncase \"$*\" in *'--worker w2 '*) export {of_second};; esac\nexec {} \"$@\"\n",
         worker.display()
     );
     std::fs::write(&wrapper, script).unwrap();

@@ -7,8 +7,8 @@ mod train;
 
 pub use model::ModelSpec;
 pub use placement::{
-    CheckpointEvery, CheckpointSpec, EncryptionSpec, OnDemandSpec, PeerSilence, PolicySpec, ResourcesSpec, ShardsSpec,
-    WorkersSpec,
+    BackendSpec, CheckpointEvery, CheckpointSpec, EncryptionSpec, OnDemandSpec, PeerSilence, PolicySpec, ResourcesSpec,
+    ShardsSpec, WorkersSpec,
 };
 pub use train::{ComputeSpec, LossSpec, NonFiniteSpec, NumericsSpec, OptimizerSpec, ScheduleSpec, TrainSpec};
 

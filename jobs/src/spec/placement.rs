@@ -20,6 +20,8 @@ pub struct ResourcesSpec {
     pub shards: ShardsSpec,
     /// Which connections between workers are encrypted.
     pub encryption: EncryptionSpec,
+    /// What gradients travel over from worker to worker.
+    pub backend: BackendSpec,
     /// A worker that its peers don't hear for longer is lost: `"200 ms"` to `"10 min"`. Longer outlasts longer pauses
     /// of a machine or its network, shorter goes on sooner without one that is really gone. A process that dies is
     /// noticed at once, whatever this says.
@@ -35,6 +37,7 @@ impl Default for ResourcesSpec {
             regions: Vec::new(),
             shards: ShardsSpec::default(),
             encryption: EncryptionSpec::default(),
+            backend: BackendSpec::default(),
             peer_silence: PeerSilence::default(),
         }
     }
@@ -51,6 +54,19 @@ pub enum EncryptionSpec {
     Always,
     /// None: only for networks that nobody else can listen to.
     Never,
+}
+
+/// `resources.backend`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendSpec {
+    /// TCP, and memory that workers of one host share. Gradients of a GPU come to the host first.
+    #[default]
+    Tcp,
+    /// NCCL, from GPU to GPU, in the same exact order. Needs a GPU for each worker and one version of NCCL on all; a
+    /// group in which somebody lacks that goes over TCP, and says why in the workers' logs. Since NCCL encrypts
+    /// nothing, `encryption` must be `"never"`. It has not run on a GPU yet.
+    Nccl,
 }
 
 /// `resources.peer_silence`, written as text.

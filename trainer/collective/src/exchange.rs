@@ -349,12 +349,6 @@ impl Exchange {
             });
             arena.slice_mut(common.slots[0], block).copy_from_slice(sum);
         }
-        let parse = |(other, bytes): (usize, &[u8; Header::BYTES])| {
-            Header::from_bytes(bytes).ok_or_else(|| MeshError::Lost {
-                worker: cx.mesh.assignment().members[other].worker.clone(),
-                detail: "sent a header that is none".to_owned(),
-            })
-        };
-        headers.iter().enumerate().map(parse).collect()
+        cx.mesh.headers(&headers)
     }
 }

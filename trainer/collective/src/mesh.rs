@@ -12,8 +12,9 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::time::{Duration, Instant};
 use thiserror::Error;
+use trainer_core::membership::Header;
 use trainer_core::tree::Shards;
-use trainer_core::{Assignment, Round};
+use trainer_core::{Assignment, Member, Round};
 
 /// Slices handed to the system in one call.
 const SLICES: usize = 16;
@@ -181,6 +182,11 @@ impl Mesh {
         self.watch.lost().map_or(Ok(()), |(worker, detail)| Err(MeshError::Lost { worker, detail }))
     }
 
+    /// Asks the same from anywhere, for whatever waits for peers outside of this mesh.
+    pub fn alarm(&self) -> impl Fn() -> bool + Send + use<> {
+        self.watch.alarm()
+    }
+
     /// Gives each member's note to each: all notes, by rank.
     ///
     /// # Errors
@@ -205,6 +211,20 @@ impl Mesh {
         self.transfer(poller, sends, receives, interrupted, &mut || {})?;
         all[self.rank] = mine;
         Ok(all)
+    }
+
+    /// The headers that all members' notes are, by rank.
+    ///
+    /// # Errors
+    /// [`MeshError::Lost`], for who sent something else.
+    pub fn headers(&self, notes: &[[u8; Header::BYTES]]) -> Result<Vec<Header>, MeshError> {
+        let parse = |(note, member): (&[u8; Header::BYTES], &Member)| {
+            Header::from_bytes(note).ok_or_else(|| MeshError::Lost {
+                worker: member.worker.clone(),
+                detail: "sent a header that is none".to_owned(),
+            })
+        };
+        notes.iter().zip(&self.assignment.members).map(parse).collect()
     }
 
     /// Sends the same bytes to some peers: state or a sum, to those that are behind.

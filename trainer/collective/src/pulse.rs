@@ -170,23 +170,34 @@ impl Pulse {
         drop(peers);
         shared.leave(0..generation);
     }
+
+    /// A peer of this generation that is lost, and what was seen of it.
+    pub(crate) fn lost(&self, generation: u64) -> Option<(String, String)> {
+        let shared = &self.0.shared;
+        if !shared.alarm.load(Ordering::Acquire) {
+            return None;
+        }
+        let peers = shared.lock();
+        let of_generation = (generation, String::new())..;
+        peers.known.range(of_generation).take_while(|((of, _), _)| *of == generation).find_map(|((_, worker), peer)| {
+            match &peer.state {
+                State::Lost(detail) => Some((worker.clone(), detail.clone())),
+                _ => None,
+            }
+        })
+    }
 }
 
 impl Watch {
     /// A peer that is lost, and what was seen of it.
     pub(crate) fn lost(&self) -> Option<(String, String)> {
-        let shared = &self.pulse.0.shared;
-        if !shared.alarm.load(Ordering::Acquire) {
-            return None;
-        }
-        let peers = shared.lock();
-        let of_generation = (self.generation, String::new())..;
-        peers.known.range(of_generation).take_while(|((generation, _), _)| *generation == self.generation).find_map(
-            |((_, worker), peer)| match &peer.state {
-                State::Lost(detail) => Some((worker.clone(), detail.clone())),
-                _ => None,
-            },
-        )
+        self.pulse.lost(self.generation)
+    }
+
+    /// For as long as this is not dropped: whether a peer is lost.
+    pub(crate) fn alarm(&self) -> impl Fn() -> bool + Send + use<> {
+        let (pulse, generation) = (self.pulse.clone(), self.generation);
+        move || pulse.lost(generation).is_some()
     }
 }
 

@@ -30,6 +30,8 @@ struct Sink {
   // All places from this one on are final.
   size_t final_from = 0;
   float *out = nullptr;
+  // Instead of `out`: a flat vector that need not be the host's.
+  at::Tensor elsewhere;
   Ready ready = nullptr;
   void *context = nullptr;
   // Graphs on a GPU run on a thread of autograd's own, from which nothing is said.
@@ -39,11 +41,18 @@ struct Sink {
     // Moved out, so that the memory goes back at once and nothing is left for the next pass to add to.
     const at::Tensor gradient = std::move(leaf.mutable_grad());
     leaf.mutable_grad() = at::Tensor();
-    if (out == nullptr) return;
+    if (out == nullptr && !elsewhere.defined()) return;
     TORCH_CHECK(gradient.layout() == at::kStrided && gradient.scalar_type() == at::kFloat,
                 "expected a dense float32 gradient, found ", gradient.layout(), " ", gradient.scalar_type());
     Place &place = places[index];
     const size_t len = static_cast<size_t>(leaf.numel());
+    if (elsewhere.defined()) {
+      at::NoGradGuard no_grad;
+      elsewhere.narrow(0, place.offset, len).view(gradient.sizes()).copy_(gradient);
+      zero(place, len);
+      finish(place);
+      return;
+    }
     float *into = out + place.offset;
     if (gradient.is_cpu() && gradient.is_contiguous()) {
       std::memcpy(into, gradient.const_data_ptr<float>(), len * sizeof(float));
@@ -51,8 +60,18 @@ struct Sink {
       at::NoGradGuard no_grad;
       at::from_blob(into, gradient.sizes(), at::kFloat).copy_(gradient);
     }
-    std::memset(into + len, 0, (place.padded_len - len) * sizeof(float));
+    zero(place, len);
     finish(place);
+  }
+
+  // From this element of a place on.
+  void zero(const Place &place, size_t from) {
+    if (from == place.padded_len) return;
+    if (elsewhere.defined()) {
+      elsewhere.narrow(0, place.offset + from, place.padded_len - from).zero_();
+    } else {
+      std::memset(out + place.offset + from, 0, (place.padded_len - from) * sizeof(float));
+    }
   }
 
   void finish(Place &place) {
@@ -67,7 +86,7 @@ struct Sink {
   void finish_rest() {
     for (size_t i = final_from; i-- > 0;) {
       Place &place = places[i];
-      if (!place.final) std::memset(out + place.offset, 0, place.padded_len * sizeof(float));
+      if (!place.final) zero(place, 0);
       finish(place);
     }
   }
@@ -102,9 +121,11 @@ extern "C" void trainctl_gradients_free(void *handle) noexcept {
   delete static_cast<std::shared_ptr<Sink> *>(handle);
 }
 
-// The backward pass from `loss`. `ready` runs on the calling thread, during the pass of a CPU's graph and after a GPU's, and must not throw.
-extern "C" bool trainctl_gradients_backward(void *handle, const at::Tensor *loss, float *out, Ready ready,
-                                            void *context, char *error, size_t capacity) noexcept {
+// The backward pass from `loss`, into `out` or, where that is null, `elsewhere`. `ready` runs on the calling thread, during
+// the pass of a CPU's graph and after a GPU's, and must not throw.
+extern "C" bool trainctl_gradients_backward(void *handle, const at::Tensor *loss, float *out,
+                                            const at::Tensor *elsewhere, Ready ready, void *context, char *error,
+                                            size_t capacity) noexcept {
   Sink &sink = **static_cast<std::shared_ptr<Sink> *>(handle);
   for (Place &place : sink.places) place.final = false;
   sink.final_from = sink.places.size();
@@ -112,10 +133,12 @@ extern "C" bool trainctl_gradients_backward(void *handle, const at::Tensor *loss
   sink.context = context;
   sink.caller = std::this_thread::get_id();
   sink.out = out;
+  if (out == nullptr) sink.elsewhere = *elsewhere;
   const bool done = trainctl::guarded({error, capacity}, [&] {
     torch::autograd::backward({*loss});
     sink.finish_rest();
   });
   sink.out = nullptr;
+  sink.elsewhere = at::Tensor();
   return done;
 }

@@ -21,9 +21,23 @@ pub enum Device {
     Cpu,
     /// The GPU of this number, as CUDA counts those that it may see (`CUDA_VISIBLE_DEVICES`).
     Cuda(u32),
+    /// This machine's processor in the place of a GPU: with a copy of the parameters, and vectors of its own. It gives the
+    /// processor's bits, and shows what a GPU would add to a worker.
+    CpuAsGpu,
 }
 
-/// Where a worker is asked to compute: `auto`, `cpu`, `cuda` for the first GPU, `cuda:1`.
+impl Device {
+    /// Where libtorch computes on it.
+    #[must_use]
+    pub fn to_torch(self) -> tch::Device {
+        match self {
+            Self::Cpu | Self::CpuAsGpu => tch::Device::Cpu,
+            Self::Cuda(number) => tch::Device::Cuda(number as usize),
+        }
+    }
+}
+
+/// Where a worker is asked to compute: `auto`, `cpu`, `cuda` for the first GPU, `cuda:1`, `cpu-as-gpu`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Wanted {
     /// On the first GPU, if this libtorch can and there is one.
@@ -46,7 +60,7 @@ impl From<Device> for Placement {
     fn from(device: Device) -> Self {
         match device {
             Device::Cpu => Self::InState,
-            Device::Cuda(number) => Self::Beside(tch::Device::Cuda(number as usize)),
+            Device::Cuda(_) | Device::CpuAsGpu => Self::Beside(device.to_torch()),
         }
     }
 }
@@ -56,6 +70,7 @@ impl fmt::Display for Device {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::CpuAsGpu => f.write_str("cpu-as-gpu"),
         }
     }
 }
@@ -64,11 +79,13 @@ impl FromStr for Wanted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse().map_err(|_| "expected auto, cpu, cuda or cuda:NUMBER".to_owned());
+        let number =
+            |text: &str| text.parse().map_err(|_| "expected auto, cpu, cuda, cuda:NUMBER or cpu-as-gpu".to_owned());
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::On(Device::Cpu)),
             "cuda" => Ok(Self::On(Device::Cuda(0))),
+            "cpu-as-gpu" => Ok(Self::On(Device::CpuAsGpu)),
             _ => Ok(Self::On(Device::Cuda(number(text.strip_prefix("cuda:").unwrap_or_default())?))),
         }
     }
@@ -83,7 +100,7 @@ impl Wanted {
     pub fn find(self) -> Result<Device, EngineError> {
         torch::keep_memory();
         match self {
-            Self::On(Device::Cpu) => Ok(Device::Cpu),
+            Self::On(device @ (Device::Cpu | Device::CpuAsGpu)) => Ok(device),
             Self::On(Device::Cuda(number)) => open(number).map(|()| Device::Cuda(number)),
             Self::Auto => Ok(open(0).map_or(Device::Cpu, |()| Device::Cuda(0))),
         }
@@ -151,10 +168,11 @@ mod tests {
         let parse = |text: &str| text.parse::<Wanted>();
         assert_eq!(parse("auto"), Ok(Wanted::Auto));
         assert_eq!(parse("cpu"), Ok(Wanted::On(Device::Cpu)));
+        assert_eq!(parse("cpu-as-gpu"), Ok(Wanted::On(Device::CpuAsGpu)));
         assert_eq!(parse("cuda"), parse("cuda:0"));
         assert_eq!(parse("cuda:3"), Ok(Wanted::On(Device::Cuda(3))));
         for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "CUDA", "cuda:99999999999"] {
-            assert_eq!(parse(wrong), Err("expected auto, cpu, cuda or cuda:NUMBER".to_owned()), "{wrong}");
+            assert_eq!(parse(wrong), Err("expected auto, cpu, cuda, cuda:NUMBER or cpu-as-gpu".to_owned()), "{wrong}");
         }
     }
 }

@@ -166,6 +166,25 @@ impl Engine {
         out: &[Cell<f32>],
         ready: &mut dyn FnMut(usize),
     ) -> Result<(), EngineError> {
+        let seed = self.training_batch(step, shard)?;
+        self.replica.gradient(self.batch.input(), self.batch.target(), seed, out, ready)
+    }
+
+    /// The same into a flat float32 tensor on the device that passes are computed on, [`Device::to_torch`]. What is put on
+    /// the device need not be done yet when this returns.
+    ///
+    /// # Errors
+    /// As [`Engine::train_shard`].
+    ///
+    /// # Panics
+    /// As [`Engine::train_shard`].
+    pub fn train_shard_into(&mut self, step: u64, shard: u32, out: &tch::Tensor) -> Result<(), EngineError> {
+        let seed = self.training_batch(step, shard)?;
+        self.replica.gradient_into(self.batch.input(), self.batch.target(), seed, out)
+    }
+
+    /// Reads a shard's samples of a step; what its random numbers follow from.
+    fn training_batch(&mut self, step: u64, shard: u32) -> Result<u64, EngineError> {
         assert!(shard < self.logical_shards, "shard {shard} of {}", self.logical_shards);
         if self.data.reads_ahead() {
             self.sampler.rows(step + 1, shard, self.micro_batch, self.logical_shards, &mut self.rows);
@@ -177,8 +196,7 @@ impl Engine {
         }
         self.sampler.rows(step, shard, self.micro_batch, self.logical_shards, &mut self.rows);
         self.batch.fill(&self.data, &self.rows)?;
-        let seed = mix(self.seed, Purpose::Dropout, step, u64::from(shard));
-        self.replica.gradient(self.batch.input(), self.batch.target(), seed, out, ready)
+        Ok(mix(self.seed, Purpose::Dropout, step, u64::from(shard)))
     }
 
     /// Turns the sum of the vectors of all logical shards into the state after the update `step`, counted from 0. A sum

@@ -52,7 +52,6 @@ impl Gradients {
     ///
     /// # Panics
     /// When `out` has not the places' length; and on with a panic of `ready`, when the pass is over.
-    #[expect(unsafe_code, reason = "calls the shim")]
     pub(crate) fn backward(
         &mut self,
         loss: &Tensor,
@@ -60,16 +59,38 @@ impl Gradients {
         ready: &mut dyn FnMut(usize),
     ) -> Result<(), TchError> {
         assert_eq!(out.len(), self.len, "length of the gradient");
+        self.run(loss, out.as_ptr().cast_mut().cast(), std::ptr::null(), ready)
+    }
+
+    /// The same into a flat float32 tensor on any device. What is put on the device need not be done yet.
+    ///
+    /// # Panics
+    /// When `out` has not the places' length.
+    pub(crate) fn backward_into(&mut self, loss: &Tensor, out: &Tensor) -> Result<(), TchError> {
+        assert_eq!(out.numel(), self.len, "length of the gradient");
+        self.run(loss, std::ptr::null_mut(), out.as_ptr(), &mut |_| {})
+    }
+
+    /// Into a vector of the places' length, or, where that is null, a tensor of it.
+    #[expect(unsafe_code, reason = "calls the shim")]
+    fn run(
+        &mut self,
+        loss: &Tensor,
+        out: *mut f32,
+        elsewhere: *const C_tensor,
+        ready: &mut dyn FnMut(usize),
+    ) -> Result<(), TchError> {
         let mut listener = Listener { ready, panic: None };
         let mut said = Said::default();
         let (error, capacity) = said.room();
-        // SAFETY: `out` spans all places, its cells may be written, and `listener` outlives the call, which calls `hear`
-        // on this thread only.
+        // SAFETY: `out` spans all places and its cells may be written, or it is null and the tensor is there; `listener`
+        // outlives the call, which calls `hear` on this thread only.
         let done = unsafe {
             trainctl_gradients_backward(
                 self.handle.as_ptr(),
                 loss.as_ptr(),
-                out.as_ptr().cast_mut().cast(),
+                out,
+                elsewhere,
                 hear,
                 std::ptr::from_mut(&mut listener).cast(),
                 error,
@@ -121,6 +142,7 @@ unsafe extern "C" {
         handle: *mut c_void,
         loss: *const C_tensor,
         out: *mut f32,
+        elsewhere: *const C_tensor,
         ready: extern "C" fn(*mut c_void, usize),
         context: *mut c_void,
         error: *mut c_char,

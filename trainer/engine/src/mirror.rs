@@ -89,6 +89,11 @@ impl Mirror {
         self.buffers.f_copy_(buffers.tensor())
     }
 
+    /// After a pass: what became of the buffers, where they are.
+    pub(crate) fn buffers(&self) -> &Tensor {
+        &self.buffers
+    }
+
     /// After a pass: what became of the buffers.
     pub(crate) fn take_buffers(&self, buffers: &mut Storage<f32>) -> Result<(), TchError> {
         let _without_graph = tch::no_grad_guard();
@@ -129,12 +134,12 @@ mod tests {
         model::build(&ModelSpec::Mlp { hidden: vec![9], dropout: 0.2 }, task).expect("build the model")
     }
 
-    /// Bits of the state and of an evaluation after some steps, with a state from elsewhere in the middle.
-    fn train(
+    /// A replica, and a batch for it.
+    fn replica(
         model: fn(&Task, &tch::Tensor) -> Box<dyn Model>,
         freeze: &[&str],
         placement: Placement,
-    ) -> (Vec<u32>, f64) {
+    ) -> (Replica, Storage<f32>, Storage<i64>) {
         let task = Task { input: Input::Features(vec![64]), output: Output::Class { classes: 4 } };
         let mut stream = Stream::new(1);
         let mut input = Storage::<f32>::zeros(&[SAMPLES, 64]).expect("a batch");
@@ -153,7 +158,16 @@ mod tests {
             freeze: freeze.iter().map(|&pattern| pattern.to_owned()).collect(),
         };
         let model = model(&task, input.tensor());
-        let mut replica = Replica::new(task, model, recipe, placement).expect("a replica");
+        (Replica::new(task, model, recipe, placement).expect("a replica"), input, target)
+    }
+
+    /// Bits of the state and of an evaluation after some steps, with a state from elsewhere in the middle.
+    fn train(
+        model: fn(&Task, &tch::Tensor) -> Box<dyn Model>,
+        freeze: &[&str],
+        placement: Placement,
+    ) -> (Vec<u32>, f64) {
+        let (mut replica, input, target) = replica(model, freeze, placement);
         let mut vector = vec![0f32; replica.vector_len()];
         for step in 0..6 {
             if step == 3 {
@@ -173,6 +187,25 @@ mod tests {
         }
         let score = replica.score(input.tensor(), target.tensor()).expect("a score");
         (replica.state().iter().map(|value| value.to_bits()).collect(), score.loss)
+    }
+
+    #[test]
+    fn a_vector_on_the_device_has_the_hosts_bits() {
+        for model in [module, built_in] {
+            for freeze in [&[][..], &["*.bias"][..]] {
+                let (mut replica, input, target) = replica(model, freeze, Placement::Beside(tch::Device::Cpu));
+                let mut host = vec![f32::NAN; replica.vector_len()];
+                replica
+                    .gradient(input.tensor(), target.tensor(), 7, cells::of(&mut host), &mut |_| {})
+                    .expect("a gradient");
+                let device = Storage::<f32>::zeros(&[host.len() as i64]).expect("a vector");
+                // What an earlier round left.
+                drop(device.tensor().shallow_clone().fill_(f64::NAN));
+                replica.gradient_into(input.tensor(), target.tensor(), 7, device.tensor()).expect("a gradient");
+                let bits = |floats: &[f32]| floats.iter().map(|float| float.to_bits()).collect::<Vec<_>>();
+                assert!(bits(&host) == bits(device.as_slice()), "{freeze:?}");
+            }
+        }
     }
 
     #[test]

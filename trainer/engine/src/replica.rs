@@ -200,6 +200,30 @@ impl Replica {
         self.gradients.backward(&loss, gradient, ready).doing("compute a gradient")
     }
 
+    /// The same into a flat float32 tensor where passes are computed. What is put on the device need not be done yet.
+    pub(crate) fn gradient_into(
+        &mut self,
+        input: &Tensor,
+        target: &Tensor,
+        seed: u64,
+        out: &Tensor,
+    ) -> Result<(), EngineError> {
+        assert_eq!(out.numel(), self.layout.vector_len(), "length of a training round's vector");
+        torch::pin_threads();
+        let (parameters, buffers) = (self.layout.parameters_len as i64, self.layout.buffers_len as i64);
+        let tail = parameters + buffers;
+        let loss = self.training_loss(input, target, seed).doing("compute a forward pass")?;
+        let fill = || -> Result<Tensor, TchError> {
+            let _without_graph = tch::no_grad_guard();
+            let found = self.mirror.as_ref().map_or(self.scratch.tensor(), Mirror::buffers);
+            out.f_narrow(0, parameters, buffers)?.f_copy_(found)?;
+            out.f_narrow(0, tail, out.numel() as i64 - tail)?.f_zero_()?.f_narrow(0, 0, 1)?.f_copy_(&loss)?;
+            out.f_narrow(0, 0, parameters)
+        };
+        let gradient = fill().doing("write the buffers and the loss")?;
+        self.gradients.backward_into(&loss, &gradient).doing("compute a gradient")
+    }
+
     fn training_loss(&mut self, input: &Tensor, target: &Tensor, seed: u64) -> Result<Tensor, TchError> {
         let _generator = self.model.draws().then(|| torch::seeded(seed));
         let outputs = self.forward(input, true)?;

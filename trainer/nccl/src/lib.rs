@@ -28,7 +28,7 @@ pub use communicator::{Communicator, Place};
 pub use device::Device;
 pub use device_memory::DeviceMemory;
 pub use error::NcclError;
-pub use library::{Library, UniqueId, Version};
+pub use library::{Library, Offer, UniqueId, Version};
 pub use plan::Plan;
 pub use rendezvous::{RendezvousError, rendezvous};
 pub use sum::{GroupSum, SumError};

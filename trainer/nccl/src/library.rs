@@ -44,6 +44,21 @@ impl UniqueId {
     }
 }
 
+/// What a member brings to a [`crate::rendezvous()`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// Of its NCCL.
+    pub version: Version,
+    /// What it made if it is rank 0; of the others nobody looks at it.
+    pub id: UniqueId,
+}
+
+impl Offer {
+    /// For members that do everything as with NCCL, but for NCCL: no library has this version, so they and members with
+    /// one never take each other's offers.
+    pub const WITHOUT_NCCL: Self = Self { version: Version(u32::MAX), id: UniqueId([0; UniqueId::BYTES]) };
+}
+
 /// A loaded NCCL. Whoever has one may call NCCL.
 #[derive(Clone, Copy, Debug)]
 pub struct Library {
@@ -73,6 +88,15 @@ impl Library {
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// What the member of this rank brings to a rendezvous.
+    ///
+    /// # Errors
+    /// As [`Library::unique_id`].
+    pub fn offer(&self, rank: usize) -> Result<Offer, NcclError> {
+        let id = if rank == 0 { self.unique_id()? } else { Offer::WITHOUT_NCCL.id };
+        Ok(Offer { version: self.version, id })
     }
 
     /// Makes the identity of a new communicator, whose members will find this process by it.

@@ -3,7 +3,7 @@
 //! NCCL for one who can't come.
 
 use crate::error::NcclError;
-use crate::library::{Library, UniqueId, Version};
+use crate::library::{Offer, UniqueId, Version};
 use thiserror::Error;
 use trainer_collective::{Mesh, MeshError, Poller};
 use trainer_core::Round;
@@ -38,8 +38,8 @@ pub enum RendezvousError {
     },
 }
 
-/// The identity of the generation's communicator, the same on all members. All members call it, whatever came of
-/// opening their `library`.
+/// The identity of the generation's communicator, the same on all members. All members call it, whatever came of what
+/// they need for an offer.
 ///
 /// # Errors
 /// See [`RendezvousError`]; unless the mesh ended, it is an error on all members or on none.
@@ -47,20 +47,16 @@ pub fn rendezvous(
     mesh: &mut Mesh,
     poller: &mut Poller,
     round: Round,
-    library: Result<&Library, &NcclError>,
+    offer: Result<Offer, NcclError>,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<UniqueId, RendezvousError> {
-    let own = library.map_err(Clone::clone).and_then(|library| {
-        let id = if mesh.rank() == 0 { library.unique_id()?.to_bytes() } else { [0; UniqueId::BYTES] };
-        Ok((library.version(), id))
-    });
     let mut note = [0; NOTE];
-    if let Ok((version, id)) = &own {
+    if let Ok(Offer { version, id }) = &offer {
         note[..4].copy_from_slice(&version.0.to_le_bytes());
-        note[4..].copy_from_slice(id);
+        note[4..].copy_from_slice(&id.to_bytes());
     }
     let notes = mesh.notes(poller, round, note, interrupted)?;
-    let (own, _) = own.map_err(RendezvousError::Own)?;
+    let own = offer.map_err(RendezvousError::Own)?.version;
     let mut first = [0; UniqueId::BYTES];
     first.copy_from_slice(&notes[0][4..]);
     for (member, note) in mesh.assignment().members.iter().zip(&notes) {

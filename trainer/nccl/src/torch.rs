@@ -32,6 +32,26 @@ impl TorchMemory {
         self.narrow(range).map_err(failed("view a sum's memory"))
     }
 
+    /// Copies some of it to the host, once what was put on its device before is done.
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    ///
+    /// # Panics
+    /// When `into` has another length than the range.
+    #[expect(unsafe_code, reason = "libtorch is given the host's address")]
+    pub fn read(&self, range: &Range<usize>, into: &mut [f32]) -> Result<(), MemoryError> {
+        assert_eq!(range.len(), into.len(), "room for the range");
+        let mut read = || {
+            let size = [into.len() as i64];
+            // SAFETY: the tensor is of the slice's floats, lives within this call, and the copy has ended when it returns.
+            let mut host =
+                unsafe { Tensor::f_from_blob(into.as_mut_ptr().cast(), &size, &[1], Kind::Float, Device::Cpu) }?;
+            host.f_copy_(&self.narrow(range)?)
+        };
+        read().map_err(failed("read a sum"))
+    }
+
     fn narrow(&self, range: &Range<usize>) -> Result<Tensor, TchError> {
         self.tensor.f_narrow(0, range.start as i64, range.len() as i64)
     }
@@ -77,6 +97,18 @@ unsafe impl DeviceMemory for TorchMemory {
     }
 }
 
+/// Of memory on the host, for a transport that reads it there.
+impl AsMut<[f32]> for TorchMemory {
+    /// # Panics
+    /// When it is on a device.
+    #[expect(unsafe_code, reason = "libtorch owns the memory")]
+    fn as_mut(&mut self) -> &mut [f32] {
+        assert_eq!(self.tensor.device(), Device::Cpu, "memory on the host");
+        // SAFETY: a contiguous CPU tensor of so many floats, borrowed mutably; libtorch keeps no work on it in progress.
+        unsafe { std::slice::from_raw_parts_mut(self.tensor.data_ptr().cast(), self.len) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,9 +129,10 @@ mod tests {
         host.copy(HALF..HALF + 7, 1..8).unwrap();
         torch.copy(HALF..HALF + 7, 1..8).unwrap();
         let mut found = vec![0.0_f32; 2 * HALF];
-        torch.view(&(0..2 * HALF)).unwrap().copy_data(&mut found, 2 * HALF);
+        torch.read(&(0..2 * HALF), &mut found).unwrap();
         let bits = |v: &[f32]| v.iter().map(|f| if f.is_nan() { u32::MAX } else { f.to_bits() }).collect::<Vec<_>>();
         assert!(bits(host.as_slice()) == bits(&found));
+        assert!(bits(torch.as_mut()) == bits(&found));
         assert_eq!(torch.device(), Err("on libtorch's device Cpu".to_owned()));
     }
 }

@@ -4,6 +4,7 @@
 use crate::attachment::unix_ms;
 use crate::faults::Moment;
 use crate::follow::Following;
+use crate::gpus::GpuGroup;
 use crate::round::RoundError;
 use crate::saver::Share;
 use crate::setup::Failure;
@@ -115,12 +116,34 @@ impl Trainer {
     fn train_in(&mut self, mesh: &mut Mesh) -> Result<Option<u64>, RoundError> {
         self.catch_up(mesh)?;
         self.following = None;
+        let mut gpus = self.meet_gpus(mesh)?;
+        let ended = self.rounds(mesh, gpus.as_mut());
+        if let (Some(group), Some(gpus)) = (gpus, &mut self.parts.gpus) {
+            gpus.part(group, ended.is_ok());
+        }
+        ended
+    }
+
+    /// Finds out whether this generation's gradients stay on its GPUs.
+    fn meet_gpus(&mut self, mesh: &mut Mesh) -> Result<Option<GpuGroup>, RoundError> {
+        let (Some(gpus), Some(round)) = (&mut self.parts.gpus, self.position) else { return Ok(None) };
+        let (control, alarm) = (self.parts.control.clone(), mesh.alarm());
+        let interrupted = || control.interrupts();
+        let anywhere = {
+            let control = control.clone();
+            move || control.interrupts() || alarm()
+        };
+        let vectors = (self.parts.numerics, self.parts.engine.train_len());
+        Ok(gpus.meet((mesh, &mut self.parts.poller, round), vectors, &interrupted, anywhere)?)
+    }
+
+    fn rounds(&mut self, mesh: &mut Mesh, mut gpus: Option<&mut GpuGroup>) -> Result<Option<u64>, RoundError> {
         self.note_corruption(mesh, None);
         self.entered(mesh.assignment().generation);
         self.remember_group(mesh);
         loop {
             let Some(round) = self.position.filter(|p| p.phase != Phase::Done) else { return Ok(None) };
-            let agreement = self.round(mesh, round)?;
+            let agreement = self.round(mesh, gpus.as_deref_mut(), round)?;
             if round.phase == Phase::Evaluate {
                 self.remember_evaluation();
             }

@@ -5,6 +5,7 @@ mod attachment;
 mod control;
 mod faults;
 mod follow;
+mod gpus;
 mod group;
 mod leave;
 mod load;
@@ -59,7 +60,7 @@ enum Command {
 #[derive(clap::Args)]
 struct Where {
     /// What to compute on: cpu, cuda for the first GPU, cuda:1 for the second, or auto, the first GPU if there is one
-    /// and this libtorch can use it
+    /// and this libtorch can use it; cpu-as-gpu does all that a GPU's worker does on the processor, to try it
     #[arg(long, value_name = "DEVICE", env = "TRAINCTL_DEVICE", default_value = "auto")]
     device: Wanted,
 }

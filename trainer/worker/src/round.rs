@@ -1,9 +1,11 @@
 //! One round: this worker's logical shards, the exchange, the update; and what happens at the boundary after it.
 
 use crate::faults::Moment;
+use crate::gpus::{GpuError, GpuGroup};
 use crate::saver::Order;
 use crate::setup::Failure;
 use crate::trainer::Trainer;
+use anyhow::anyhow;
 use std::time::{Duration, Instant};
 use trainctl_checkpoint::state_digest;
 use trainctl_proto::v1::Resumed;
@@ -12,11 +14,14 @@ use trainer_collective::{Context, Exchange, Mesh, MeshError, Point};
 use trainer_core::membership::{Agreement, Header, Why};
 use trainer_core::replicas::Dispute;
 use trainer_core::{Phase, Round};
+use trainer_nccl::NcclError;
 
 /// A state is digested for the record at most this often, and so rarely that it costs less than one part in
 /// [`DIGEST_SHARE`] of the time.
 const DIGEST_EVERY: Duration = Duration::from_secs(1);
 const DIGEST_SHARE: u32 = 500;
+/// Beyond the bound of silence, what the pulse may take to say that a peer is lost.
+const NOTICED: Duration = Duration::from_secs(1);
 /// Weight of the newest step in the smoothed pace.
 const NEWEST: f64 = 0.1;
 
@@ -54,13 +59,21 @@ impl Trainer {
     ///
     /// # Errors
     /// See [`RoundError`].
-    pub(crate) fn round(&mut self, mesh: &mut Mesh, round: Round) -> Result<Agreement, RoundError> {
+    pub(crate) fn round(
+        &mut self,
+        mesh: &mut Mesh,
+        gpus: Option<&mut GpuGroup>,
+        round: Round,
+    ) -> Result<Agreement, RoundError> {
         let step = round.step;
         self.repeat(round);
         if round.phase == Phase::Train {
             self.flip_a_bit(step);
         }
-        let headers = self.sum(mesh, round)?;
+        let headers = match gpus.filter(|_| round.phase == Phase::Train) {
+            Some(gpus) => self.sum_on_gpus(mesh, gpus, round)?,
+            None => self.sum(mesh, round)?,
+        };
         self.compare_shown(mesh, round, &headers)?;
         self.parts.faults.at(step, Moment::Apply);
         self.absorb(round)?;
@@ -117,6 +130,63 @@ impl Trainer {
             at: &mut at,
         };
         Ok(exchange.finish(&mut cx, header)?)
+    }
+
+    /// The same where gradients stay on the members' GPUs. The headers go over the mesh, while the devices still compute,
+    /// and the sum comes to where the others' is.
+    fn sum_on_gpus(&mut self, mesh: &mut Mesh, gpus: &mut GpuGroup, round: Round) -> Result<Vec<Header>, RoundError> {
+        let step = round.step;
+        let (control, faults) = (self.parts.control.clone(), self.parts.faults.clone());
+        let interrupted = || control.interrupts();
+        gpus.begin();
+        for shard in mesh.shards() {
+            faults.at(step, Moment::Compute);
+            if control.attention() && control.interrupts() {
+                return Err(MeshError::Interrupted.into());
+            }
+            mesh.check()?;
+            let (began, engine) = (Instant::now(), &mut self.parts.engine);
+            let computed = gpus.shard(shard, |vector| engine.train_shard_into(step, shard, vector));
+            computed.map_err(|error| self.gpus_ended(mesh, error))?;
+            self.parts.slowness.stretch(step, began);
+            self.pace.shard_time.took(began.elapsed().as_secs_f64());
+        }
+        let header = self.header(mesh, round).to_bytes();
+        let headers = mesh.notes(&mut self.parts.poller, round, header, &interrupted)?;
+        let headers = mesh.headers(&headers)?;
+        faults.at(step, Moment::Reduce);
+        let exchanged = gpus.exchange((mesh, &mut self.parts.poller, round), &interrupted);
+        exchanged.map_err(|error| self.gpus_ended(mesh, error))?;
+        faults.at(step, Moment::Gather);
+        // Until here a peer may still ask for the last sum.
+        gpus.read(self.train.sum_mut()).map_err(|error| self.gpus_ended(mesh, error))?;
+        Ok(headers)
+    }
+
+    /// What ended a sum between GPUs. NCCL says that a peer is lost, not which one, and may know it before the pulse does.
+    fn gpus_ended(&mut self, mesh: &Mesh, error: GpuError) -> RoundError {
+        let error = match error {
+            GpuError::Mesh(error) => return error.into(),
+            GpuError::Failure(failure) => return failure.into(),
+            GpuError::Nccl(error) => error,
+        };
+        let silence = self.parts.gpus.as_ref().map_or(Duration::ZERO, |gpus| gpus.silence);
+        let deadline = Instant::now() + silence + NOTICED;
+        loop {
+            if let Err(lost) = mesh.check() {
+                return lost.into();
+            }
+            if error == NcclError::Interrupted || self.parts.control.interrupts() {
+                return MeshError::Interrupted.into();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !matches!(error, NcclError::PeerLost { .. }) {
+                return Failure::of_worker(&anyhow!(error)).into();
+            }
+            if let Err(failure) = self.wait(Some(left)) {
+                return failure.into();
+            }
+        }
     }
 
     /// Passes a round's sum on to the joiners that follow this worker.

@@ -3,6 +3,7 @@
 
 use crate::control::Control;
 use crate::faults::Faults;
+use crate::gpus::Gpus;
 use crate::saver::{Saver, chain};
 use crate::slow::Slowness;
 use crate::trainer::{Ended, Origins, Parts, Trainer};
@@ -176,6 +177,7 @@ fn set_up(
         orphan_after: Duration::from_secs(u64::from(welcome.orphan_s.max(1))),
         every,
         engine,
+        gpus: Gpus::wanted(&spec.resources, device),
         make_engine: Box::new(make_engine),
         folder,
         record,

@@ -4,6 +4,7 @@
 use crate::control::Control;
 use crate::faults::Faults;
 use crate::follow::Following;
+use crate::gpus::Gpus;
 use crate::group::Next;
 use crate::replicas::Disputes;
 use crate::saver::Saver;
@@ -35,6 +36,8 @@ pub(crate) struct Parts {
     pub(crate) orphan_after: Duration,
     pub(crate) every: Every,
     pub(crate) engine: Engine,
+    /// Where gradients may stay on GPUs.
+    pub(crate) gpus: Option<Gpus>,
     /// Makes the engine anew, in the job's first state.
     pub(crate) make_engine: Box<dyn Fn() -> Result<Engine, Failure>>,
     pub(crate) folder: RunFolder,

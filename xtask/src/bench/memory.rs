@@ -53,7 +53,7 @@ fn parameters_of(layers: usize) -> f64 {
     layers as f64 * (WIDTH * WIDTH + WIDTH) as f64
 }
 
-/// The most that any worker of the job had resident up to a few steps, what it shares with others counted whole.
+/// The most that any worker of the job had resident up to a few steps; what workers share counts in equal parts.
 fn peak_bytes(programs: &Programs, layers: usize, shards: u32, workers: u32) -> Result<f64> {
     let cluster = Cluster::start(programs, POOLS)?;
     let settings = [
@@ -80,8 +80,13 @@ fn peak_bytes(programs: &Programs, layers: usize, shards: u32, workers: u32) -> 
 
 fn peak_of(worker: &Worker) -> Result<f64> {
     let pid = worker.pid.with_context(|| format!("{} has no process", worker.worker))?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read a worker's memory status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("find VmHWM in it")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse().with_context(|| format!("read the size {line:?}"))?;
-    Ok(kib * 1024.0)
+    let read = |file: &str, key: &str| -> Result<f64> {
+        let path = format!("/proc/{pid}/{file}");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("find {key} in it"))?;
+        let kib = line.trim().trim_end_matches(" kB");
+        kib.parse::<f64>().map(|kib| kib * 1024.0).with_context(|| format!("read the size {kib:?}"))
+    };
+    let of_others = read("status", "RssShmem:")? - read("smaps_rollup", "Pss_Shmem:")?;
+    Ok(read("status", "VmHWM:")? - of_others)
 }

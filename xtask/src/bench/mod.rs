@@ -11,6 +11,7 @@ mod peers;
 mod programs;
 mod recovery;
 mod training;
+mod uneven;
 
 use crate::{cluster, screen};
 use anyhow::{Context, Result, bail};
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// collective, training, recovery, engine, checkpoint, data, memory, or all of them
+    /// collective, training, uneven, recovery, engine, checkpoint, data, memory, or all of them
     #[arg(default_value = ALL)]
     name: String,
     /// As a table, or one JSON object a figure
@@ -69,6 +70,7 @@ const ALL: &str = "all";
 const BENCHES: &[(&str, &str, Run)] = &[
     ("collective", "one exchange of a vector between workers of this host, against Gloo's all-reduce", collective::run),
     ("training", "steps a second of whole jobs, against DDP on Gloo and against plain PyTorch", training::run),
+    ("uneven", "steps a second with a worker at a quarter of its speed, against all at full speed", uneven::run),
     (
         "recovery",
         "the pause after a worker is killed, after it is evicted with notice, and for a joiner",

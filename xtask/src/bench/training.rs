@@ -20,15 +20,16 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// A line through fewer is none.
 const REPORTS_MIN: usize = 6;
 
-/// A model, and how long it is watched: the slower its steps, the longer.
+/// A model, and how long it is watched after its first steps: the slower its steps, the longer.
 pub(super) struct Model {
-    name: &'static str,
-    window: Duration,
+    pub(super) name: &'static str,
+    pub(super) warm_up: Duration,
+    pub(super) window: Duration,
 }
 
 /// Where computation decides.
-pub(super) const GPT: Model = Model { name: "gpt", window: Duration::from_secs(16) };
-const MODELS: [Model; 2] = [Model { name: "mlp", window: Duration::from_secs(8) }, GPT];
+pub(super) const GPT: Model = Model { name: "gpt", warm_up: WARM_UP, window: Duration::from_secs(16) };
+const MODELS: [Model; 2] = [Model { name: "mlp", warm_up: WARM_UP, window: Duration::from_secs(8) }, GPT];
 
 /// One of those that take turns.
 #[derive(Clone, Copy)]
@@ -156,13 +157,13 @@ pub(super) fn steps_per_s(
     let (min, max) = (format!("resources.workers.min={workers}"), format!("resources.workers.max={workers}"));
     let settings: Vec<&str> = [min.as_str(), max.as_str()].into_iter().chain(settings.iter().copied()).collect();
     cluster.submit(&format!("xtask/benches/jobs/{}.toml", model.name), &settings)?;
-    let reports = reports(&mut cluster.watch(model.name)?, workers, model.window)?;
+    let reports = reports(&mut cluster.watch(model.name)?, workers, model)?;
     cluster.ask::<serde_json::Value>(&["cancel", model.name])?;
     Ok(slope(&reports))
 }
 
 /// Seconds and steps of each report of progress within the window.
-fn reports(watch: &mut Watch, workers: u32, window: Duration) -> Result<Vec<[f64; 2]>> {
+fn reports(watch: &mut Watch, workers: u32, model: &Model) -> Result<Vec<[f64; 2]>> {
     let began = Instant::now();
     let mut trains_since = None;
     let mut last_step = 0;
@@ -176,12 +177,12 @@ fn reports(watch: &mut Watch, workers: u32, window: Duration) -> Result<Vec<[f64
         }
         let since = at - *trains_since.get_or_insert(at);
         // What came with no newer step was not sent with a heartbeat.
-        if since < WARM_UP || status.step == last_step {
+        if since < model.warm_up || status.step == last_step {
             continue;
         }
         last_step = status.step;
         reports.push([since.as_secs_f64(), status.step as f64]);
-        if since > WARM_UP + window {
+        if since > model.warm_up + model.window {
             ensure!(reports.len() >= REPORTS_MIN, "only {} reports of progress in {since:?}", reports.len());
             return Ok(reports);
         }

@@ -7,7 +7,7 @@
 mod check;
 mod pack;
 
-use self::pack::{Archive, Entry};
+use self::pack::{Archive, Entry, What};
 use crate::setup::{self, Libtorch};
 use crate::{screen, workspace};
 use anyhow::{Context, Result, bail};
@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 
 /// Read by the worker's build script: look for libraries in the bundle only, not where this machine has them.
 const FOR_BUNDLE: &str = "TRAINCTL_FOR_BUNDLE";
+
+/// NCCL's packages have it by the first name alone, and the worker looks for the second.
+const NCCL: (&str, &str) = ("libnccl.so.2", "libnccl.so");
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -87,17 +90,19 @@ fn entries(libtorch: &Libtorch) -> Result<Vec<Entry>> {
     let built = workspace::target_folder("release");
     let mut entries = Vec::new();
     for program in ["trainctl", "trainctl-worker"] {
-        entries.push(Entry { name: format!("bin/{program}"), from: built.join(program), runs: true });
+        entries.push(Entry { name: format!("bin/{program}"), what: What::Program(built.join(program)) });
     }
     for folder in library_folders(libtorch.folder())? {
-        entries.extend(libraries(&folder)?.into_iter().map(|from| Entry {
-            name: format!("lib/{}", name_of(&from)),
-            from,
-            runs: false,
-        }));
+        for from in libraries(&folder)? {
+            let name = name_of(&from);
+            if name == NCCL.0 {
+                entries.push(Entry { name: format!("lib/{}", NCCL.1), what: What::Link(name.clone()) });
+            }
+            entries.push(Entry { name: format!("lib/{name}"), what: What::File(from) });
+        }
     }
     for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
-        entries.push(Entry { name: licence.to_owned(), from: workspace::root().join(licence), runs: false });
+        entries.push(Entry { name: licence.to_owned(), what: What::File(workspace::root().join(licence)) });
     }
     Ok(entries)
 }

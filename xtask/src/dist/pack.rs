@@ -19,10 +19,17 @@ pub(super) struct Archive {
 pub(super) struct Entry {
     /// Below the archive's folder.
     pub(super) name: String,
-    /// Where it is now.
-    pub(super) from: PathBuf,
-    /// Whether it is a program.
-    pub(super) runs: bool,
+    /// What it is.
+    pub(super) what: What,
+}
+
+pub(super) enum What {
+    /// A program that is here now.
+    Program(PathBuf),
+    /// Any other file that is here now.
+    File(PathBuf),
+    /// Another name for a file beside it.
+    Link(String),
 }
 
 /// 1 January 2000: some programs warn of times that are much older.
@@ -40,7 +47,7 @@ pub(super) fn write(archive: &Archive, path: &Path) -> Result<String> {
     let mut entries: Vec<&Entry> = archive.entries.iter().collect();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     for entry in entries {
-        append(&mut tar, &archive.name, entry).with_context(|| format!("pack {}", entry.from.display()))?;
+        append(&mut tar, &archive.name, entry).with_context(|| format!("pack {}", entry.name))?;
     }
     let wrote = || format!("write {}", partial.display());
     let compressed = tar.into_inner().with_context(wrote)?;
@@ -51,15 +58,26 @@ pub(super) fn write(archive: &Archive, path: &Path) -> Result<String> {
 }
 
 fn append(tar: &mut Builder<impl Write>, folder: &str, entry: &Entry) -> io::Result<()> {
-    let file = File::open(&entry.from)?;
+    let name = format!("{folder}/{}", entry.name);
     let mut header = Header::new_ustar();
-    header.set_entry_type(EntryType::Regular);
-    header.set_size(file.metadata()?.len());
-    header.set_mode(if entry.runs { 0o755 } else { 0o644 });
     header.set_mtime(TIME);
     header.set_uid(0);
     header.set_gid(0);
-    tar.append_data(&mut header, format!("{folder}/{}", entry.name), file)
+    let (from, mode) = match &entry.what {
+        What::Program(from) => (from, 0o755),
+        What::File(from) => (from, 0o644),
+        What::Link(to) => {
+            header.set_entry_type(EntryType::Symlink);
+            header.set_size(0);
+            header.set_mode(0o777);
+            return tar.append_link(&mut header, name, to);
+        }
+    };
+    let file = File::open(from).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", from.display())))?;
+    header.set_entry_type(EntryType::Regular);
+    header.set_size(file.metadata()?.len());
+    header.set_mode(mode);
+    tar.append_data(&mut header, name, file)
 }
 
 /// Knows the digest of what went through it.
@@ -89,9 +107,11 @@ mod tests {
         let entries = names.iter().map(|name| {
             let from = folder.join(name.replace('/', "-"));
             fs::write(&from, format!("bytes of {name}")).expect("write");
-            Entry { name: (*name).to_owned(), from, runs: name.starts_with("bin/") }
+            let what = if name.starts_with("bin/") { What::Program(from) } else { What::File(from) };
+            Entry { name: (*name).to_owned(), what }
         });
-        Archive { name: "trainctl-1".to_owned(), entries: entries.collect() }
+        let link = Entry { name: "lib/c.so".to_owned(), what: What::Link("b.so".to_owned()) };
+        Archive { name: "trainctl-1".to_owned(), entries: entries.chain([link]).collect() }
     }
 
     #[test]
@@ -102,7 +122,8 @@ mod tests {
         let again = archive(folder.path(), &["LICENSE", "lib/b.so", "bin/a"]);
         let old = SystemTime::now() - Duration::from_secs(1_000_000);
         for entry in &again.entries {
-            let file = File::options().write(true).open(&entry.from).expect("open");
+            let (What::Program(from) | What::File(from)) = &entry.what else { continue };
+            let file = File::options().write(true).open(from).expect("open");
             file.set_modified(old).expect("set the time");
         }
         assert_eq!(write(&again, &two).expect("pack"), first);
@@ -129,8 +150,11 @@ mod tests {
                 (path, header.mode().expect("a mode"), header.mtime().expect("a time"), header.uid().expect("an owner"))
             })
             .collect();
-        let expected =
-            [("trainctl-1/bin/a".to_owned(), 0o755, TIME, 0), ("trainctl-1/lib/b.so".to_owned(), 0o644, TIME, 0)];
-        assert_eq!(seen, expected);
+        let expected = [("bin/a", 0o755), ("lib/b.so", 0o644), ("lib/c.so", 0o777)];
+        assert_eq!(seen, expected.map(|(name, mode)| (format!("trainctl-1/{name}"), mode, TIME, 0)));
+
+        tar::Archive::new(zstd::Decoder::new(&whole[..]).expect("zstd")).unpack(folder.path()).expect("unpack");
+        let linked = fs::read(folder.path().join("trainctl-1/lib/c.so")).expect("read by its other name");
+        assert_eq!(linked, b"bytes of lib/b.so");
     }
 }

@@ -51,7 +51,8 @@ fn meet(last_has_it: bool) -> Vec<Result<UniqueId, RendezvousError>> {
             let mut mesh = worker.meet(&generation);
             let absent = NcclError::LibraryAbsent { looked_for: vec!["libnccl.so".to_owned()] };
             let library = if rank == 2 && !last_has_it { Err(absent) } else { Library::open() };
-            rendezvous(&mut mesh, &mut worker.poller, ROUND, library.as_ref(), &|| false)
+            let offer = library.and_then(|library| library.offer(rank));
+            rendezvous(&mut mesh, &mut worker.poller, ROUND, offer, &|| false)
         })
     });
     members.collect::<Vec<_>>().into_iter().map(|member| member.join().unwrap()).collect()

@@ -102,9 +102,9 @@ fn run(numerics: Numerics, owned: &[Shards], length: usize) -> Vec<Vec<f32>> {
     let members = workers.into_iter().enumerate().map(|(rank, mut worker)| {
         let generation = generation.clone();
         thread::spawn(move || {
-            let library = Library::open();
+            let offer = Library::open().and_then(|library| library.offer(rank));
             let mut mesh = worker.meet(&generation);
-            let id = rendezvous(&mut mesh, &mut worker.poller, ROUND, library.as_ref(), &|| false).unwrap();
+            let id = rendezvous(&mut mesh, &mut worker.poller, ROUND, offer, &|| false).unwrap();
             let mut transport = build(id, rank, generation.members.len());
             let mut sum = begun(numerics, &generation, rank, length);
             sum.exchange(&mut transport, ROUND).unwrap();

@@ -4,16 +4,15 @@
 use crate::support::{ROUND, Worker, assignment, workers};
 use crate::vectors::{bits, compute, result, serial, shares};
 use proptest::prelude::*;
-use std::ops::Range;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 use tch::Device;
-use trainer_collective::{Aborter, Host, Memory, MemoryError, MeshError, Tcp, Transport};
+use trainer_collective::{Aborter, Host, Memory, MeshError, Tcp, Transport};
 use trainer_core::tree::Shards;
 use trainer_core::{Assignment, Phase, Round};
-use trainer_nccl::{DeviceMemory, GroupSum, Numerics, Plan, SumError, TorchMemory};
+use trainer_nccl::{GroupSum, Numerics, Plan, SumError, TorchMemory};
 
 /// The last of two rounds' sums, of each member.
 fn run(numerics: Numerics, owned: &[Shards], length: usize) -> Vec<Vec<f32>> {
@@ -81,35 +80,9 @@ proptest! {
     }
 }
 
-/// libtorch memory that the TCP transport can read, as it is the host's.
-struct OnHost(TorchMemory);
-
-impl Memory for OnHost {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn add(&mut self, into: Range<usize>, from: Range<usize>) -> Result<(), MemoryError> {
-        self.0.add(into, from)
-    }
-
-    fn copy(&mut self, into: Range<usize>, from: Range<usize>) -> Result<(), MemoryError> {
-        self.0.copy(into, from)
-    }
-}
-
-impl AsMut<[f32]> for OnHost {
-    #[expect(unsafe_code, reason = "libtorch owns the memory")]
-    fn as_mut(&mut self) -> &mut [f32] {
-        let address = std::ptr::with_exposed_provenance_mut(self.0.address() as usize);
-        // SAFETY: a CPU tensor of so many floats, borrowed mutably; libtorch keeps no work on it in progress.
-        unsafe { std::slice::from_raw_parts_mut(address, self.0.len()) }
-    }
-}
-
 #[test]
 fn sums_made_by_libtorch_have_the_serial_trees_bits() {
-    let zeros = |len| OnHost(TorchMemory::zeros(Device::Cpu, len).unwrap());
+    let zeros = |len| TorchMemory::zeros(Device::Cpu, len).unwrap();
     for owned in [shares(8, 1), vec![0..1, 1..8], vec![0..3, 3..4, 4..8]] {
         let expected = bits(&serial(&(0..8), 1, 1003));
         assert!(run_in(zeros, Numerics::Exact, &owned, 1003).iter().all(|sum| bits(sum) == expected));
