@@ -3,7 +3,7 @@
 
 use crate::faults::run_in;
 use crate::{digest, options, undisturbed, with_another};
-use serde_json::Value;
+use serde_json::{Value, json};
 use trainctl_tests::{Cluster, Job};
 
 const AS_GPU: (&str, &str) = ("TRAINCTL_DEVICE", "cpu-as-gpu");
@@ -22,6 +22,7 @@ fn run(name: &str, fail_at: &str, change: impl FnOnce(&mut Job)) -> (Value, Stri
     });
     let report = cluster.report(name);
     assert!(!report.contains("gradients go over TCP"), "{report}");
+    assert!(!report.contains("can't use NCCL"), "{report}");
     (status, report)
 }
 
@@ -65,10 +66,15 @@ fn one_with_notice_goes_and_one_without_a_gpu_comes_and_goes() {
         "{before}"
     );
     assert!(!before.contains(STAY), "{before}");
+    let told = cluster.wait_for("without", "unable to use NCCL", |status| status["nccl_failures"] != json!([]));
+    assert_eq!(told["nccl_failures"][0]["worker"], "w2", "{told:#}");
     let _ = cluster.json(&["worker", "evict", "w2", "--notice", "5"]);
+    let _ = cluster.wait_for("without", "on NCCL", |status| status["nccl_failures"] == json!([]));
     let status = cluster.wait_for_success("without");
     let report = cluster.report("without");
     assert_eq!(digest(&status), undisturbed(500), "{report}");
     assert_eq!(status["steps_repeated"], 0, "{status:#}\n{report}");
     assert!(report.contains(STAY), "{report}");
+    assert_eq!(report.matches("exchange gradients over TCP while w2 is a member").count(), 1, "{report}");
+    assert!(report.contains("w2 can't use NCCL: no CUDA device 0: this worker computes on the processor"), "{report}");
 }

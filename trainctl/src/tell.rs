@@ -4,9 +4,10 @@ use crate::format;
 use crate::home;
 use crate::printer::Printer;
 use crate::table::{self, Tone};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
-use trainctl_proto::v1::{Corruption, Cost, Evaluation, JobStatus, SaveFailure, Share};
+use trainctl_proto::v1::{Corruption, Cost, Evaluation, JobStatus, NcclFailure, SaveFailure, Share};
 
 /// What a job's state means for its reader.
 pub(crate) fn state_tone(state: &str) -> Tone {
@@ -94,6 +95,9 @@ pub(crate) fn job(printer: &Printer, job: &JobStatus) -> String {
         let counted = format::count(job.skipped_steps, "step");
         rows.push(("skipped", format!("{counted} with NaN or infinity, as train.on_nonfinite says")));
     }
+    for reason in without_nccl(&job.nccl_failures) {
+        rows.push(("gradients", reason));
+    }
     rows.push(("evictions", evictions(job)));
     if let Some(total) = &job.cost {
         rows.push(("cost", cost(total)));
@@ -136,6 +140,19 @@ fn shares(shares: &[Share]) -> String {
         _ => format!("{} {}", share.worker, share.shards),
     };
     shares.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// `over TCP: w1, w2 can't use NCCL: no CUDA device 0`, for each reason.
+fn without_nccl(failures: &[NcclFailure]) -> Vec<String> {
+    let mut by_reason: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for NcclFailure { worker, reason, .. } in failures {
+        by_reason.entry(first_line(reason)).or_default().insert(worker);
+    }
+    let told = |(reason, workers): (&str, BTreeSet<&str>)| {
+        let workers: Vec<&str> = workers.into_iter().collect();
+        format!("over TCP: {} can't use NCCL: {reason}", workers.join(", "))
+    };
+    by_reason.into_iter().map(told).collect()
 }
 
 /// `different states at step 12: w1 00ab, w2 00ac; w2 was wrong and is quarantined; 2 steps repeated from step 10`.
@@ -231,6 +248,15 @@ mod tests {
         let share = |worker: &str, shards, shard_seconds| Share { worker: worker.into(), shards, shard_seconds };
         let text = shares(&[share("w1", 6, 0.01), share("w2", 2, 0.04), share("w3", 1, 0.0)]);
         assert_eq!(text, "w1 6 of 10 ms, w2 2 of 40 ms, w3 1");
+    }
+
+    #[test]
+    fn workers_that_cannot_use_nccl_are_told_by_reason() {
+        let failure =
+            |worker: &str, reason: &str| NcclFailure { worker: worker.into(), reason: reason.into(), at_ms: 1 };
+        let told = without_nccl(&[failure("w2", "no GPU"), failure("w3", "too old"), failure("w1", "no GPU")]);
+        assert_eq!(told, ["over TCP: w1, w2 can't use NCCL: no GPU", "over TCP: w3 can't use NCCL: too old"]);
+        assert!(without_nccl(&[]).is_empty());
     }
 
     #[test]

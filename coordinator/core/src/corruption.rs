@@ -83,6 +83,17 @@ pub struct SaveFailure {
     pub at: Timestamp,
 }
 
+/// A member can't use the NCCL that the job asks for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NcclFailure {
+    /// Who.
+    pub worker: WorkerId,
+    /// In its words.
+    pub reason: String,
+    /// When it was heard of.
+    pub at: Timestamp,
+}
+
 impl Differing {
     /// Whether there are two states at all.
     pub(crate) fn is_real(&self) -> bool {

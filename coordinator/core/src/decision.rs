@@ -185,6 +185,13 @@ pub enum Reason {
         /// In its words.
         reason: String,
     },
+    /// A member can't use the NCCL that the job asks for.
+    NcclFailed {
+        /// Which member.
+        worker: WorkerId,
+        /// In its words.
+        reason: String,
+    },
     /// A worker is written off.
     GiveUp {
         /// Who.

@@ -189,6 +189,15 @@ pub enum Event {
         /// One line.
         reason: String,
     },
+    /// The job asks for NCCL, and a member can't use it: its generation exchanges gradients over TCP.
+    NcclFailed {
+        /// Who can't.
+        worker: WorkerId,
+        /// In which generation.
+        generation: Generation,
+        /// One line.
+        reason: String,
+    },
     /// A worker is out of its group, as planned. It keeps the state and exits when it is told to.
     WorkerAside {
         /// Who.

@@ -31,6 +31,7 @@ impl Reason {
             Self::Settle { .. } => "settle",
             Self::Distrust { .. } => "distrust",
             Self::SaveFailed { .. } => "save_failed",
+            Self::NcclFailed { .. } => "nccl_failed",
             Self::GiveUp { .. } => "give_up",
             Self::SaveAndLeave { .. } => "save_and_leave",
             Self::KeepBudget { .. } => "keep_budget",
@@ -109,6 +110,7 @@ impl Reason {
             Self::Settle { quarantined, .. } => format!("go on without {}", list(quarantined)),
             Self::Distrust { pool, .. } => format!("buy nothing more from {pool} for this job"),
             Self::SaveFailed { .. } => "train on without this checkpoint".to_owned(),
+            Self::NcclFailed { worker, .. } => format!("exchange gradients over TCP while {worker} is a member"),
             Self::GiveUp { worker, .. } => format!("treat {worker} as dead"),
             Self::SaveAndLeave { workers, .. } => format!("let {} save a checkpoint and leave", list(workers)),
             Self::KeepBudget { workers, .. } => format!("let {} save a checkpoint and leave, and fail", list(workers)),
@@ -188,6 +190,7 @@ impl Reason {
             }
             Self::Distrust { quarantined, .. } => format!("it gave {quarantined} workers that held wrong states"),
             Self::SaveFailed { worker, step, reason } => format!("{worker} could not save step {step}: {reason}"),
+            Self::NcclFailed { worker, reason } => format!("{worker} can't use NCCL: {reason}"),
             Self::GiveUp { worker, cause } => cause.words(worker),
             Self::SaveAndLeave { purpose: StopPurpose::Cancel, .. } => "someone cancelled the job".to_owned(),
             Self::SaveAndLeave { purpose: StopPurpose::Suspend, .. } => {

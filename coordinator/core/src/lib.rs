@@ -34,7 +34,7 @@ mod words;
 
 pub use action::{Action, Member, Record, ToWorker};
 pub use core::Core;
-pub use corruption::{Corruption, Differing, SaveFailure, Subject};
+pub use corruption::{Corruption, Differing, NcclFailure, SaveFailure, Subject};
 pub use decision::{Decision, DismissCause, DrainCause, LaunchCause, LaunchTerms, Reason, ReplaceCause};
 pub use event::{
     Checkpoint, DownCause, Evaluation, Event, Holding, LaunchError, LaunchErrorKind, Machine, Market, Place, PoolSpec,

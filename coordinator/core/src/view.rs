@@ -1,7 +1,7 @@
 //! What the outside sees of jobs, workers, instances and pools: copies, in terms that `show` and the wire use.
 
 use crate::action::Member;
-use crate::corruption::{Corruption, SaveFailure};
+use crate::corruption::{Corruption, NcclFailure, SaveFailure};
 use crate::event::{Checkpoint, DownCause, Evaluation, PoolSpec, Progress};
 use crate::ids::{Generation, InstanceId, JobId, PoolName, Timestamp, WorkerId};
 use crate::ledger::{self, CostView};
@@ -53,6 +53,8 @@ pub struct JobView {
     pub corruptions: Vec<Corruption>,
     /// The newest save that did not work, until a checkpoint commits.
     pub save_failure: Option<SaveFailure>,
+    /// Members that keep the job from the NCCL that it asks for.
+    pub nccl_failures: Vec<NcclFailure>,
     /// When it came in.
     pub submitted: Timestamp,
     /// When its first step was done.
@@ -182,6 +184,7 @@ pub(crate) fn job(state: &State, now: Timestamp, job: &Job) -> JobView {
         checkpoints: job.checkpoints.clone(),
         corruptions: job.corruptions.clone(),
         save_failure: job.save_failure.clone(),
+        nccl_failures: job.without_nccl(),
         submitted: submission.at,
         started: job.started,
         ended: job.ended(),

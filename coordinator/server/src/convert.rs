@@ -92,6 +92,9 @@ pub(crate) fn event(worker: &WorkerId, instance: &InstanceId, body: FromBody) ->
             digest: settled.digest,
         },
         FromBody::SaveFailed(failed) => Event::SaveFailed { worker, step: failed.step, reason: failed.reason },
+        FromBody::NcclFailed(failed) => {
+            Event::NcclFailed { worker, generation: Generation(failed.generation), reason: failed.reason }
+        }
         FromBody::Aside(aside) => {
             Event::WorkerAside { worker, generation: Generation(aside.generation), step: aside.step }
         }

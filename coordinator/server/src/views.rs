@@ -5,8 +5,8 @@ mod cost;
 pub(crate) use cost::report as cost;
 
 use coordinator_core::{
-    Checkpoint, Core, Corruption, Decision, Differing, Evaluation, InstanceId, JobId, JobView, Market, SaveFailure,
-    Share, WorkerView,
+    Checkpoint, Core, Corruption, Decision, Differing, Evaluation, InstanceId, JobId, JobView, Market, NcclFailure,
+    SaveFailure, Share, WorkerView,
 };
 use coordinator_provider::PoolView;
 use trainctl_jobs::NumericsSpec;
@@ -47,6 +47,7 @@ pub(crate) fn job(core: &Core, view: JobView) -> v1::JobStatus {
         numerics: numerics(view.numerics).to_owned(),
         corruptions: view.corruptions.into_iter().map(corruption).collect(),
         save_failure: view.save_failure.map(save_failure),
+        nccl_failures: view.nccl_failures.into_iter().map(nccl_failure).collect(),
         cost: view.cost.map(cost::total),
         job: view.job.0,
     }
@@ -155,6 +156,11 @@ fn corruption(corruption: Corruption) -> v1::Corruption {
 fn save_failure(failure: SaveFailure) -> v1::SaveFailure {
     let SaveFailure { step, worker, reason, at } = failure;
     v1::SaveFailure { step, worker: worker.0, reason, at_ms: at.0 }
+}
+
+fn nccl_failure(failure: NcclFailure) -> v1::NcclFailure {
+    let NcclFailure { worker, reason, at } = failure;
+    v1::NcclFailure { worker: worker.0, reason, at_ms: at.0 }
 }
 
 fn checkpoint(checkpoint: Checkpoint) -> v1::Checkpoint {

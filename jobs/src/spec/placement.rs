@@ -64,8 +64,8 @@ pub enum BackendSpec {
     #[default]
     Tcp,
     /// NCCL, from GPU to GPU, in the same exact order. Needs a GPU for each worker and one version of NCCL on all; a
-    /// group in which somebody lacks that goes over TCP, and says why in the workers' logs. Since NCCL encrypts
-    /// nothing, `encryption` must be `"never"`. It has not run on a GPU yet.
+    /// group in which somebody lacks that goes over TCP, and `trainctl show` says why. Since NCCL encrypts nothing,
+    /// `encryption` must be `"never"`. It has not run on a GPU yet.
     Nccl,
 }
 

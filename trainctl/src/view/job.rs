@@ -1,7 +1,7 @@
 //! A job: the object of `show`, `ls`, `watch`, `submit` and `cancel`.
 
 use crate::format::rfc3339;
-use crate::view::{Checkpoint, Corruption, Cost, SaveFailure, present};
+use crate::view::{Checkpoint, Corruption, Cost, NcclFailure, SaveFailure, present};
 use serde::Serialize;
 use trainctl_proto::v1;
 
@@ -68,6 +68,8 @@ pub(crate) struct Job {
     pub(crate) corruptions: Vec<Corruption>,
     /// The newest save that did not work, until a checkpoint commits.
     pub(crate) save_failure: Option<SaveFailure>,
+    /// Members that keep the job from the NCCL that it asks for.
+    pub(crate) nccl_failures: Vec<NcclFailure>,
     /// What it has cost; null when it paid nothing.
     pub(crate) cost: Option<Cost>,
     /// As resolved; only where one job is shown.
@@ -138,6 +140,7 @@ impl From<v1::JobStatus> for Job {
             shares: from.shares.into_iter().map(Share::from).collect(),
             corruptions: from.corruptions.into_iter().map(Corruption::from).collect(),
             save_failure: from.save_failure.map(SaveFailure::from),
+            nccl_failures: from.nccl_failures.into_iter().map(NcclFailure::from).collect(),
             cost: from.cost.map(Cost::from),
             spec: present(from.spec_json).and_then(|json| serde_json::from_str(&json).ok()),
         }

@@ -13,7 +13,7 @@ pub(crate) use cost::{Cost, CostReport};
 pub(crate) use decision::{Decision, Explained};
 pub(crate) use job::{Job, ended, succeeded};
 pub(crate) use pool::Pool;
-pub(crate) use trouble::{Corruption, SaveFailure};
+pub(crate) use trouble::{Corruption, NcclFailure, SaveFailure};
 pub(crate) use worker::Worker;
 
 /// Protocol texts are empty where JSON says null.

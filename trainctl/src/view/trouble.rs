@@ -1,4 +1,4 @@
-//! What went wrong without ending a job: workers that held different states, saves that did not work.
+//! What went wrong without ending a job: workers that held different states, saves and NCCL that did not work.
 
 use crate::format::rfc3339;
 use serde::Serialize;
@@ -37,6 +37,17 @@ pub(crate) struct SaveFailure {
     pub(crate) at: Option<String>,
 }
 
+/// A member can't use the NCCL that the job asks for; gradients go over TCP while it is there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct NcclFailure {
+    /// Who.
+    pub(crate) worker: String,
+    /// In its words.
+    pub(crate) reason: String,
+    /// RFC 3339.
+    pub(crate) at: Option<String>,
+}
+
 impl From<v1::Corruption> for Corruption {
     fn from(from: v1::Corruption) -> Self {
         Self {
@@ -54,5 +65,11 @@ impl From<v1::Corruption> for Corruption {
 impl From<v1::SaveFailure> for SaveFailure {
     fn from(from: v1::SaveFailure) -> Self {
         Self { step: from.step, worker: from.worker, reason: from.reason, at: rfc3339(from.at_ms) }
+    }
+}
+
+impl From<v1::NcclFailure> for NcclFailure {
+    fn from(from: v1::NcclFailure) -> Self {
+        Self { worker: from.worker, reason: from.reason, at: rfc3339(from.at_ms) }
     }
 }

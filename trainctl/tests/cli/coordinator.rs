@@ -4,7 +4,7 @@ use crate::place::{Place, keys, told, until};
 use rustix::process::Signal;
 use serde_json::json;
 
-const JOB_KEYS: [&str; 32] = [
+const JOB_KEYS: [&str; 33] = [
     "job",
     "state",
     "step",
@@ -35,6 +35,7 @@ const JOB_KEYS: [&str; 32] = [
     "shares",
     "corruptions",
     "save_failure",
+    "nccl_failures",
     "cost",
     "spec",
 ];

@@ -242,6 +242,7 @@ impl Control {
             Body::Settled(_) => Some(7),
             Body::RebalanceRecommended(_) => Some(8),
             Body::Aside(_) => Some(ASIDE),
+            Body::NcclFailed(_) => Some(10),
             _ => None,
         };
         if let Some(key) = key {

@@ -2,12 +2,15 @@
 //! one sum comes to the host in each step. Whether a generation can is found out when it meets: either all its members do
 //! it so, or all exchange as hosts without GPUs do, with the same bits.
 
+use crate::control::Control;
 use crate::setup::Failure;
 use anyhow::anyhow;
 use std::ops::Range;
 use std::time::Duration;
 use tch::Tensor;
 use trainctl_jobs::{BackendSpec, ResourcesSpec};
+use trainctl_proto::v1::NcclFailed;
+use trainctl_proto::v1::worker_message::Body;
 use trainer_collective::{MemoryError, Mesh, MeshError, Numerics, Poller, Tcp};
 use trainer_core::Round;
 use trainer_engine::{Device, EngineError};
@@ -22,6 +25,7 @@ pub(crate) struct Gpus {
     means: Result<Means, NcclError>,
     /// Of the last generation's vectors.
     memory: Option<TorchMemory>,
+    control: Control,
     /// NCCL doesn't say whom it lost; the pulse does after this time at the latest.
     pub(crate) silence: Duration,
 }
@@ -92,7 +96,7 @@ impl From<SumError<NcclError>> for GpuError {
 
 impl Gpus {
     /// Where the job asks for it.
-    pub(crate) fn wanted(resources: &ResourcesSpec, device: Device) -> Option<Self> {
+    pub(crate) fn wanted(resources: &ResourcesSpec, device: Device, control: Control) -> Option<Self> {
         if resources.backend != BackendSpec::Nccl {
             return None;
         }
@@ -104,7 +108,7 @@ impl Gpus {
                 Err(NcclError::NoDevice { ordinal: 0, detail: "this worker computes on the processor".to_owned() })
             }
         };
-        Some(Self { device, means, memory: None, silence: resources.peer_silence.duration() })
+        Some(Self { device, means, memory: None, control, silence: resources.peer_silence.duration() })
     }
 
     /// A generation meets: all its members call it, in the same place. `interrupted` is asked while this worker waits;
@@ -130,6 +134,9 @@ impl Gpus {
             Err(RendezvousError::Mesh(error)) => return Err(error),
             Err(error) => {
                 tracing::warn!(generation, "gradients go over TCP: {error}");
+                if !matches!(error, RendezvousError::Without { .. }) {
+                    self.failed(generation, &error);
+                }
                 return Ok(None);
             }
         };
@@ -153,6 +160,7 @@ impl Gpus {
                     tracing::warn!(generation, "gradients go over TCP: {error}");
                     // Those two are the generation's. Of all else the next would only hear again.
                     if !matches!(error, NcclError::Interrupted | NcclError::PeerLost { .. }) {
+                        self.failed(generation, &error);
                         self.means = Err(error);
                     }
                 } else if let Some(rank) = without {
@@ -162,6 +170,12 @@ impl Gpus {
                 Ok(None)
             }
         }
+    }
+
+    /// The coordinator hears why, from whom it concerns.
+    fn failed(&self, generation: u64, error: &dyn std::error::Error) {
+        let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+        self.control.tell(Body::NcclFailed(NcclFailed { generation, reason }));
     }
 
     /// With room for the plan's vectors, so that nobody who lacks it comes to the communicator.

@@ -177,7 +177,7 @@ fn set_up(
         orphan_after: Duration::from_secs(u64::from(welcome.orphan_s.max(1))),
         every,
         engine,
-        gpus: Gpus::wanted(&spec.resources, device),
+        gpus: Gpus::wanted(&spec.resources, device, control.clone()),
         make_engine: Box::new(make_engine),
         folder,
         record,

@@ -1,7 +1,7 @@
-//! What workers say of states that differ, and of saves that don't work.
+//! What workers say of states that differ, and of saves and of NCCL that don't work.
 
 use super::workers::{Timeliness, known, stale, timeliness};
-use crate::corruption::{Differing, SaveFailure, Subject};
+use crate::corruption::{Differing, NcclFailure, SaveFailure, Subject};
 use crate::decision::Reason;
 use crate::ids::{Generation, JobId, Timestamp, WorkerId};
 use crate::rejection::Rejection;
@@ -104,5 +104,29 @@ pub(super) fn save_failed(
         state.decide(now, &job, Reason::SaveFailed { worker, step, reason });
     }
     state.save_failed(&job, failure);
+    Ok(())
+}
+
+/// Said in each generation by every member that can't. As long as one of them is there nothing is decided anew.
+pub(super) fn nccl_failed(
+    state: &mut State,
+    now: Timestamp,
+    worker: &WorkerId,
+    generation: Generation,
+    reason: String,
+) -> Result<(), Rejection> {
+    let entry = known(state, worker)?;
+    let job = entry.job.clone();
+    if let Timeliness::Over = timeliness(state, entry, generation)? {
+        return stale(state, &job, worker, "a member without NCCL");
+    }
+    let failures = state.job_of(&job).0.without_nccl();
+    if failures.iter().any(|failure| (&failure.worker, &failure.reason) == (worker, &reason)) {
+        return Ok(());
+    }
+    if failures.iter().all(|failure| failure.worker == *worker) {
+        state.decide(now, &job, Reason::NcclFailed { worker: worker.clone(), reason: reason.clone() });
+    }
+    state.nccl_failed(&job, NcclFailure { worker: worker.clone(), reason, at: now });
     Ok(())
 }

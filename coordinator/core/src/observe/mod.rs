@@ -63,6 +63,9 @@ pub(crate) fn observe(state: &mut State, now: Timestamp, event: Event, out: &mut
             corruption::settled(state, now, &worker, generation, (step, subject), &digest)
         }
         Event::SaveFailed { worker, step, reason } => corruption::save_failed(state, now, &worker, step, reason),
+        Event::NcclFailed { worker, generation, reason } => {
+            corruption::nccl_failed(state, now, &worker, generation, reason)
+        }
         Event::WorkerAside { worker, generation, step } => workers::aside(state, now, &worker, generation, step),
         Event::WorkerLeft { worker, generation, step } => workers::left(state, now, &worker, generation, step),
         Event::WorkerFinished { worker, step, loss, evaluation, state_digest } => {

@@ -1,6 +1,6 @@
 //! A job: its state as an enum that carries its data, and what is known of its progress.
 
-use crate::corruption::{Corruption, Differing, SaveFailure};
+use crate::corruption::{Corruption, Differing, NcclFailure, SaveFailure};
 use crate::event::{Checkpoint, Evaluation, Place, PoolSpec};
 use crate::ids::{Generation, JobId, PoolName, Timestamp, WorkerId};
 use crate::policy::Pace;
@@ -54,6 +54,9 @@ pub(crate) struct Job {
     /// The newest, until a checkpoint commits.
     #[serde(default)]
     pub(crate) save_failure: Option<SaveFailure>,
+    /// Workers that could not use the NCCL that the job asks for. Those that are members keep the job from it.
+    #[serde(default)]
+    pub(crate) nccl_failures: Vec<NcclFailure>,
     /// When shards were last moved for speed.
     #[serde(default)]
     pub(crate) moved: Option<Timestamp>,
@@ -368,6 +371,7 @@ impl Job {
             corruptions: Vec::new(),
             quarantines: BTreeMap::new(),
             save_failure: None,
+            nccl_failures: Vec::new(),
             moved: None,
             pace: Pace::default(),
             stretch: None,
@@ -388,6 +392,13 @@ impl Job {
             JobState::Running { group } | JobState::Stopping { group, .. } => Some(group),
             _ => None,
         }
+    }
+
+    /// What keeps it from NCCL now.
+    pub(crate) fn without_nccl(&self) -> Vec<NcclFailure> {
+        let Some(group) = self.group() else { return Vec::new() };
+        let is_member = |worker: &WorkerId| group.members.iter().any(|member| member.worker == *worker);
+        self.nccl_failures.iter().filter(|failure| is_member(&failure.worker)).cloned().collect()
     }
 
     pub(crate) fn ended(&self) -> Option<Timestamp> {

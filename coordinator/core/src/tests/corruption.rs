@@ -350,3 +350,29 @@ fn of_saves_that_fail_the_first_is_a_decision_and_a_checkpoint_ends_the_row() {
     assert!(story.last_decision("job").contains("step 50"));
     assert!(story.core.instances().iter().all(|view| view.instance != instance(3)));
 }
+
+#[test]
+fn members_that_cannot_use_nccl_are_told_while_they_are_there() {
+    let failed = |n: u32, generation, reason: &str| Event::NcclFailed {
+        worker: worker(n),
+        generation: Generation(generation),
+        reason: reason.to_owned(),
+    };
+    let told = |story: &Story| -> Vec<_> {
+        story.job("job").nccl_failures.into_iter().map(|failure| (failure.worker, failure.reason)).collect()
+    };
+    let mut story = Story::running(3);
+    story.tell(failed(2, 1, "no GPU")).expect([]);
+    let words = "exchange gradients over TCP while w2 is a member: w2 can't use NCCL: no GPU";
+    assert_eq!(story.last_decision("job"), words);
+    let decisions = story.job("job").decisions;
+    story.tell(failed(2, 1, "no GPU")).tell(failed(3, 1, "too old"));
+    assert_eq!(told(&story), [(worker(2), "no GPU".to_owned()), (worker(3), "too old".to_owned())]);
+    assert_eq!(story.job("job").decisions, decisions, "one is enough");
+
+    story.notice(2, 5_000).skip();
+    assert_eq!(told(&story), [(worker(3), "too old".to_owned())]);
+    story.tell(failed(3, 2, "older still"));
+    assert_eq!(told(&story), [(worker(3), "older still".to_owned())]);
+    assert!(story.last_decision("job").ends_with("w3 can't use NCCL: older still"));
+}

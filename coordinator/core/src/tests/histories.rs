@@ -78,6 +78,11 @@ fn event() -> impl Strategy<Value = Event> {
             digest: if first { "a" } else { "b" }.to_owned(),
         }),
         1 => n.clone().prop_map(|n| Event::SaveFailed { worker: worker(n), step: 5, reason: "full".to_owned() }),
+        1 => (n.clone(), generation.clone()).prop_map(|(n, generation)| Event::NcclFailed {
+            worker: worker(n),
+            generation,
+            reason: "no device".to_owned(),
+        }),
         1 => (n.clone(), 0u32..8).prop_map(|(n, odd)| Event::WorkerFailed {
             worker: worker(n),
             job_fails: odd == 0,

@@ -180,6 +180,7 @@ fn records_from_before_shards_moved_and_states_were_compared_are_read() {
         "/corruptions",
         "/quarantines",
         "/save_failure",
+        "/nccl_failures",
         "/moved",
         "/progress/skipped_steps",
         "/counters/rollbacks",

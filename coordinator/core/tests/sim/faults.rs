@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Flip,
     /// A worker can't save.
     FullDisk,
+    /// A worker has no GPU that works.
+    NoGpu,
     /// A worker freezes for good.
     Hang,
     /// A worker accuses a living peer.
@@ -81,6 +83,7 @@ impl Faults {
             Fault::Flip,
             Fault::Flip,
             Fault::FullDisk,
+            Fault::NoGpu,
             Fault::Hang,
             Fault::Slander,
             Fault::Stray,
@@ -192,6 +195,14 @@ impl World {
             Fault::FullDisk => {
                 if let Some(worker) = self.some_worker() {
                     self.tell(Event::SaveFailed { worker, step: 50, reason: "no space left".to_owned() });
+                }
+            }
+            Fault::NoGpu => {
+                let worker = self.some_worker();
+                if let Some((worker, at)) =
+                    worker.and_then(|worker| Some((worker.clone(), self.workers.get(&worker)?.at?)))
+                {
+                    self.tell(Event::NcclFailed { worker, generation: at, reason: "no CUDA device 0".to_owned() });
                 }
             }
             Fault::Hang => {

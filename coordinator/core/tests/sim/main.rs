@@ -98,6 +98,7 @@ fn the_faults_reach_every_kind_of_decision() {
         "join",
         "launch",
         "move_shards",
+        "nccl_failed",
         "queue",
         "recover",
         "refuse_numerics",

@@ -1,6 +1,6 @@
-//! What changes when workers held different states, or could not save theirs.
+//! What changes when workers held different states, could not save theirs, or can't use NCCL.
 
-use crate::corruption::{Corruption, Differing, SaveFailure};
+use crate::corruption::{Corruption, Differing, NcclFailure, SaveFailure};
 use crate::ids::{JobId, PoolName, Timestamp, WorkerId};
 use crate::state::{Standing, State};
 
@@ -62,6 +62,14 @@ impl State {
 
     pub(crate) fn save_failed(&mut self, job: &JobId, failure: SaveFailure) {
         self.job_mut(job).save_failure = Some(failure);
+    }
+
+    /// In place of what that worker said before; of those that are no members any more nothing is kept.
+    pub(crate) fn nccl_failed(&mut self, job: &JobId, failure: NcclFailure) {
+        let job = self.job_mut(job);
+        job.nccl_failures = job.without_nccl();
+        job.nccl_failures.retain(|other| other.worker != failure.worker);
+        job.nccl_failures.push(failure);
     }
 
     /// A checkpoint is an agreement, and shows that saving works.
