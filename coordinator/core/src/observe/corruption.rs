@@ -1,6 +1,6 @@
 //! What workers say of states that differ, and of saves and of NCCL that don't work.
 
-use super::workers::{Timeliness, known, stale, timeliness};
+use super::workers::{Timeliness, known, live, stale, timeliness};
 use crate::corruption::{Differing, NcclFailure, SaveFailure, Subject};
 use crate::decision::Reason;
 use crate::ids::{Generation, JobId, Timestamp, WorkerId};
@@ -54,11 +54,7 @@ pub(super) fn settled(
     (step, subject): (u64, Subject),
     digest: &str,
 ) -> Result<(), Rejection> {
-    let entry = known(state, worker)?;
-    let job = entry.job.clone();
-    if let Timeliness::Over = timeliness(state, entry, generation)? {
-        return stale(state, &job, worker, "states that agree again");
-    }
+    let job = live(state, worker, generation, "states that agree again")?;
     let newest = state.job_of(&job).0.corruptions.last();
     let disputed = newest.filter(|corruption| {
         corruption.open && (corruption.differing.step, corruption.differing.subject) == (step, subject)
@@ -115,11 +111,7 @@ pub(super) fn nccl_failed(
     generation: Generation,
     reason: String,
 ) -> Result<(), Rejection> {
-    let entry = known(state, worker)?;
-    let job = entry.job.clone();
-    if let Timeliness::Over = timeliness(state, entry, generation)? {
-        return stale(state, &job, worker, "a member without NCCL");
-    }
+    let job = live(state, worker, generation, "a member without NCCL")?;
     let failures = state.job_of(&job).0.without_nccl();
     if failures.iter().any(|failure| (&failure.worker, &failure.reason) == (worker, &reason)) {
         return Ok(());

@@ -49,6 +49,21 @@ pub(super) fn timeliness(state: &State, worker: &Worker, generation: Generation)
     Ok(if generation < oldest_live || !worker.takes_part() { Timeliness::Over } else { Timeliness::Live })
 }
 
+/// The job of a worker that says something of a generation which may still be at work; else it comes too late.
+pub(super) fn live(
+    state: &mut State,
+    worker: &WorkerId,
+    generation: Generation,
+    message: &'static str,
+) -> Result<JobId, Rejection> {
+    let entry = known(state, worker)?;
+    let job = entry.job.clone();
+    match timeliness(state, entry, generation)? {
+        Timeliness::Live => Ok(job),
+        Timeliness::Over => stale(state, &job, worker, message).map(|()| job),
+    }
+}
+
 pub(super) fn detached(state: &mut State, now: Timestamp, worker: &WorkerId) -> Result<(), Rejection> {
     known(state, worker)?;
     state.detach(now, worker);
@@ -153,14 +168,12 @@ pub(super) fn resumed(
     generation: Generation,
     said: Resumption,
 ) -> Result<(), Rejection> {
-    let entry = known(state, worker)?;
-    let job = entry.job.clone();
+    const MESSAGE: &str = "the first step of a generation";
+    known(state, worker)?;
     if !said.pause_ms.is_finite() {
-        return Err(Rejection::NotFinite { worker: worker.clone(), message: "the first step of a generation" });
+        return Err(Rejection::NotFinite { worker: worker.clone(), message: MESSAGE });
     }
-    if let Timeliness::Over = timeliness(state, entry, generation)? {
-        return stale(state, &job, worker, "the first step of a generation");
-    }
+    let job = live(state, worker, generation, MESSAGE)?;
     let mut repeated = said.steps_repeated;
     if let Some(group) = state.job_of(&job).0.group()
         && group.generation == generation
