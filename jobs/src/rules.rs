@@ -2,7 +2,8 @@
 
 use crate::freeze::{FreezeMisfit, frozen};
 use crate::spec::{
-    BackendSpec, ComputeSpec, EncryptionSpec, JobSpec, LossSpec, ModelSpec, OnDemandSpec, OptimizerSpec, ScheduleSpec,
+    AuditSpec, BackendSpec, ComputeSpec, EncryptionSpec, JobSpec, LossSpec, ModelSpec, NumericsSpec, OnDemandSpec,
+    OptimizerSpec, ScheduleSpec,
 };
 use crate::structure::Problem;
 use crate::tree::keys;
@@ -21,6 +22,7 @@ pub(crate) fn broken(job: &JobSpec) -> Vec<Broken> {
     found.model(job);
     found.optimizer(job);
     found.freeze(job);
+    found.audit(job);
     found.placement(job);
     found.0
 }
@@ -164,6 +166,17 @@ impl Rules {
         if let Err(FreezeMisfit { expected, found }) = frozen(patterns, &names) {
             let about = &["train.freeze", "model.kind", "model.hidden", "model.channels", "model.layers"];
             self.add(about, expected, found, Some("such as \"layers.0.*\" for all of a layer".to_owned()));
+        }
+    }
+
+    fn audit(&mut self, job: &JobSpec) {
+        if let (NumericsSpec::Fast, AuditSpec::Steps(steps)) = (job.train.numerics, job.train.audit) {
+            self.add(
+                &["train.audit", "train.numerics"],
+                "\"auto\" or \"off\" beside numerics = \"fast\"".to_owned(),
+                steps.to_string(),
+                Some("kinds of machines give other gradients there: use \"exact\", or leave audit out".to_owned()),
+            );
         }
     }
 

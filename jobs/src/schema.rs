@@ -25,6 +25,12 @@ pub(crate) enum Shape {
         format: Option<String>,
         may_be_empty: bool,
     },
+    /// A whole number, or a text of a format that `text_format` checks.
+    IntegerOrText {
+        min: i128,
+        max: i128,
+        format: String,
+    },
     Flag,
     List {
         items: Box<Shape>,
@@ -127,6 +133,12 @@ fn shape(schema: &Json) -> Shape {
         };
         return Shape::Tagged(choices.iter().map(variant).collect());
     }
+    if let (Some(ways), Some(format)) = (schema["anyOf"].as_array(), schema["format"].as_str()) {
+        let way = |kind: &str| ways.iter().find(|way| way["type"] == kind).map(shape);
+        if let (Some(Shape::Integer { min, max }), Some(Shape::Text { .. })) = (way("integer"), way("string")) {
+            return Shape::IntegerOrText { min, max, format: format.to_owned() };
+        }
+    }
     // An absent key is written `["integer", "null"]`; TOML has no null to write.
     let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
     let size = |key: &str| schema[key].as_u64().and_then(|size| usize::try_from(size).ok());
@@ -174,6 +186,7 @@ impl Shape {
                 Some(format) => crate::text_format::describe(format).to_owned(),
                 None => "text".to_owned(),
             },
+            Self::IntegerOrText { format, .. } => crate::text_format::describe(format).to_owned(),
             Self::Flag => "true or false".to_owned(),
             Self::List { items, min, .. } => {
                 let empty = if *min == 0 { "" } else { "non-empty " };
@@ -200,6 +213,7 @@ impl Shape {
             Self::Integer { min, .. } => i64::try_from(*min).unwrap_or(0).into(),
             Self::Number(interval) => interval.min.or(interval.max).unwrap_or(1.0).into(),
             Self::Text { format, .. } => crate::text_format::sample(format.as_deref()).into(),
+            Self::IntegerOrText { format, .. } => crate::text_format::sample(Some(format)).into(),
             Self::Flag => false.into(),
             Self::List { items, min, .. } => vec![items.sample(); *min].into(),
         }

@@ -166,6 +166,9 @@ mod tests {
         assert!(set("name=2024").contains("name = \"2024\""));
         assert!(set("name=\"a-b\"").contains("name = \"a-b\""));
         assert!(set("checkpoint.every=500 steps").ends_with("[checkpoint]\nevery = \"500 steps\"\n"));
+        assert!(set("train.audit=off").contains("audit = \"off\""));
+        assert!(set("train.audit=50 steps").contains("audit = \"50 steps\""));
+        assert!(set("train.audit=50").contains("audit = 50\n"));
         assert!(set("train.optimizer.kind=adamw").contains("kind = \"adamw\""));
         assert!(set("data.digest=blake3:00").contains("digest = \"blake3:00\""));
     }

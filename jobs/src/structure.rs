@@ -88,7 +88,9 @@ impl Checked {
             (Shape::Integer { min, max }, Value::Integer(Ok(number))) if (min..=max).contains(&number) => {
                 return i64::try_from(*number).ok().map(Json::from);
             }
-            (Shape::Integer { .. }, Value::Number(number)) if number.is_finite() && number.fract() == 0.0 => {
+            (Shape::Integer { .. } | Shape::IntegerOrText { .. }, Value::Number(number))
+                if number.is_finite() && number.fract() == 0.0 =>
+            {
                 self.wrong(node, shape, Some(format!("write {number} without a point or exponent")));
             }
             #[expect(clippy::cast_precision_loss, reason = "a whole number where a real one is meant")]
@@ -111,6 +113,16 @@ impl Checked {
             }
             (Shape::Text { .. }, Value::Integer(_) | Value::Number(_) | Value::Flag(_) | Value::Moment(_)) => {
                 self.wrong(node, shape, Some("write it in quotes".to_owned()));
+            }
+            (Shape::IntegerOrText { min, max, .. }, Value::Integer(Ok(number))) if (min..=max).contains(&number) => {
+                return i64::try_from(*number).ok().map(Json::from);
+            }
+            (Shape::IntegerOrText { format, .. }, Value::Text(text)) => {
+                let Err(hint) = text_format::check(format, text) else { return Some(text.clone().into()) };
+                self.wrong(node, shape, hint);
+            }
+            (Shape::IntegerOrText { format, .. }, _) => {
+                self.wrong(node, shape, text_format::hint(format).map(str::to_owned));
             }
             (Shape::Flag, Value::Flag(flag)) => return Some((*flag).into()),
             (Shape::List { items, min, max }, Value::List(nodes)) if (min..=max).contains(&&nodes.len()) => {

@@ -1,6 +1,6 @@
 //! Texts of a job spec that have a form: names, digests, times, places. The types name the form, here it is checked.
 
-use crate::spec::{CheckpointEvery, PeerSilence};
+use crate::spec::{AuditSpec, CheckpointEvery, PeerSilence};
 
 const NAME_MAX_CHARS: usize = 63;
 
@@ -10,6 +10,7 @@ pub(crate) fn describe(format: &str) -> &'static str {
         "job-name" => "a name of up to 63 lower-case letters, digits and inner `-`",
         "blake3-digest" => "\"blake3:\" and 64 hex digits",
         "checkpoint-every" => "\"auto\", a number of steps such as \"500 steps\", or a time such as \"5 min\"",
+        "audit" => "\"auto\", \"off\" or a number of steps such as 50",
         "duration" => "a time such as \"6h\" or \"90 min\"",
         "peer-silence" => "a time from \"200 ms\" to \"10 min\"",
         "folder-uri" => "a folder or bucket such as \"file:///data/runs\" or \"s3://bucket/runs\"",
@@ -29,6 +30,11 @@ pub(crate) fn check(format: &str, text: &str) -> Result<(), Option<String>> {
             }
             Err(_) => Err(None),
         },
+        "audit" => match serde_json::from_value::<AuditSpec>(text.into()) {
+            Ok(_) => Ok(()),
+            Err(_) if text.trim().parse::<u64>().is_ok() => Err(Some(format!("write {} without quotes", text.trim()))),
+            Err(_) => Err(hint(format).map(str::to_owned)),
+        },
         "duration" => match humantime::parse_duration(text) {
             Ok(duration) if !duration.is_zero() => Ok(()),
             Ok(_) => Err(Some("a time of 0 is over at once; leave the key out for no bound".to_owned())),
@@ -44,10 +50,18 @@ pub(crate) fn check(format: &str, text: &str) -> Result<(), Option<String>> {
     }
 }
 
+/// What to do about a value that may be a number or a text of this form, and is neither.
+pub(crate) fn hint(format: &str) -> Option<&'static str> {
+    match format {
+        "audit" => Some("50 checks a shard of one step in 50, \"off\" of none"),
+        _ => None,
+    }
+}
+
 /// A text of this form, to stand in for a faulty one.
 pub(crate) fn sample(format: Option<&str>) -> &'static str {
     match format {
-        Some("checkpoint-every") => "auto",
+        Some("checkpoint-every" | "audit") => "auto",
         Some("duration") => "1h",
         Some("peer-silence") => "2s",
         _ => "x",
@@ -139,6 +153,10 @@ mod tests {
             ("checkpoint-every", "1_000 steps"),
             ("checkpoint-every", "1 step"),
             ("checkpoint-every", "5 min"),
+            ("audit", "auto"),
+            ("audit", "off"),
+            ("audit", "1_000 steps"),
+            ("audit", "1 step"),
             ("peer-silence", "2s"),
             ("peer-silence", "500 ms"),
             ("folder-uri", "file:///x"),
@@ -148,6 +166,10 @@ mod tests {
         }
         assert_eq!(hint("checkpoint-every", "500").unwrap(), "500 of what? write \"500 steps\"");
         assert_eq!(hint("checkpoint-every", "0 steps"), None);
+        assert_eq!(hint("audit", "50").unwrap(), "write 50 without quotes");
+        for not_known in ["never", "0 steps", "-1 steps", "5 min", "", "Auto", "2_000_000_000_000 steps"] {
+            assert!(hint("audit", not_known).unwrap().contains("\"off\" of none"), "{not_known}");
+        }
         assert_eq!((hint("peer-silence", "0s"), hint("peer-silence", "1 h")), (None, None));
         assert!(hint("peer-silence", "2").unwrap().contains("units are"));
         assert!(hint("duration", "soon").unwrap().contains("units are"));

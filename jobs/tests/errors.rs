@@ -1,7 +1,7 @@
 //! What users read when a job file is wrong.
 
 use proptest::prelude::*;
-use trainctl_jobs::{JobSpec, ModelSpec, SpecErrors, apply_set, parse};
+use trainctl_jobs::{AuditSpec, JobSpec, ModelSpec, SpecErrors, apply_set, parse};
 
 const GOOD: &str = r#"name = "digits"
 
@@ -227,6 +227,57 @@ fn each_wrong_value_names_its_key() {
         let message = error(from, to);
         assert!(message.contains(expected), "{to}: expected {expected:?} in\n{message}");
     }
+}
+
+#[test]
+fn audits_are_a_number_of_steps_or_one_of_two_words() {
+    let with = |audit: &str| GOOD.replace("[train]\n", &format!("[train]\naudit = {audit}\n"));
+    for (written, audit, json) in [
+        ("\"auto\"", AuditSpec::Auto, "\"auto\""),
+        ("\"off\"", AuditSpec::Off, "\"off\""),
+        ("50", AuditSpec::Steps(50), "50"),
+        ("\"1_000 steps\"", AuditSpec::Steps(1_000), "1000"),
+    ] {
+        let job = parse(&with(written), "job.toml").unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!((job.train.audit, job.train.audits()), (audit, audit));
+        assert_eq!(serde_json::to_string(&job.train.audit).unwrap(), json);
+        assert_eq!(serde_json::from_str::<AuditSpec>(json).unwrap(), audit);
+        job.check().unwrap_or_else(|errors| panic!("{errors}"));
+    }
+    assert_eq!(parse(GOOD, "job.toml").unwrap().train.audit, AuditSpec::Auto);
+    assert!(serde_json::from_str::<AuditSpec>("0").is_err() && serde_json::from_str::<AuditSpec>("\"x\"").is_err());
+
+    let expected = "train.audit: expected \"auto\", \"off\" or a number of steps such as 50, found";
+    let hint = "hint: 50 checks a shard of one step in 50, \"off\" of none";
+    for (audit, found, hint) in [
+        ("\"never\"", "\"never\"", hint),
+        ("0", "0", hint),
+        ("-5", "-5", hint),
+        ("2_000_000_000_000", "2000000000000", hint),
+        ("false", "false", hint),
+        ("[50]", "a list", hint),
+        ("\"0 steps\"", "\"0 steps\"", hint),
+        ("\"5 min\"", "\"5 min\"", hint),
+        ("\"50\"", "\"50\"", "hint: write 50 without quotes"),
+        ("50.0", "50.0", "hint: write 50 without a point or exponent"),
+    ] {
+        let message = errors(&with(audit)).to_string();
+        assert!(message.contains(&format!("{expected} {found}\n")) && message.contains(hint), "{audit}: {message}");
+    }
+}
+
+#[test]
+fn fast_numerics_are_not_audited() {
+    let with = |audit: &str| GOOD.replace("[train]\n", &format!("[train]\nnumerics = \"fast\"\n{audit}\n"));
+    for audit in ["", "audit = \"auto\"", "audit = \"off\""] {
+        let job = parse(&with(audit), "job.toml").unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(job.train.audits(), AuditSpec::Off, "{audit}");
+    }
+    let message = errors(&with("audit = 50")).to_string();
+    let expected = "train.audit: expected \"auto\" or \"off\" beside numerics = \"fast\", found 50";
+    assert!(message.contains(expected), "{message}");
+    let hint = "hint: kinds of machines give other gradients there: use \"exact\", or leave audit out";
+    assert!(message.contains(hint), "{message}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The real programs, from submission to the final weights, whatever happens on the way.
 #![allow(missing_docs)]
 
+mod audits;
 mod coordinator;
 mod corruption;
 mod cost;

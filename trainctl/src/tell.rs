@@ -7,6 +7,7 @@ use crate::table::{self, Tone};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
+use trainctl_jobs::{AuditSpec, JobSpec};
 use trainctl_proto::v1::{Corruption, Cost, Evaluation, JobStatus, NcclFailure, SaveFailure, Share};
 
 /// What a job's state means for its reader.
@@ -95,6 +96,10 @@ pub(crate) fn job(printer: &Printer, job: &JobStatus) -> String {
         let counted = format::count(job.skipped_steps, "step");
         rows.push(("skipped", format!("{counted} with NaN or infinity, as train.on_nonfinite says")));
     }
+    if job.audits_passed > 0 || is_audited(job) {
+        let yet = if job.audits_passed == 0 && job.ended_ms == 0 { " yet" } else { "" };
+        rows.push(("audits", format!("{}{yet}", audits(job.audits_passed))));
+    }
     for reason in without_nccl(&job.nccl_failures) {
         rows.push(("gradients", reason));
     }
@@ -128,6 +133,16 @@ pub(crate) fn job(printer: &Printer, job: &JobStatus) -> String {
     format!("{}\n{}", headline(printer, job), table::pairs(printer, &rows))
 }
 
+/// `41 passed`.
+pub(crate) fn audits(passed: u64) -> String {
+    if passed == 0 { "none".to_owned() } else { format!("{passed} passed") }
+}
+
+/// Whether its shards are computed twice now and then, where the status says it: only `Show` fills the spec.
+fn is_audited(job: &JobStatus) -> bool {
+    serde_json::from_str(&job.spec_json).is_ok_and(|spec: JobSpec| spec.train.audits() != AuditSpec::Off)
+}
+
 fn workers(job: &JobStatus) -> String {
     let now = job.world_size;
     format!("{now} now, {} to {} wanted; generation {}", job.workers_min, job.workers_max, job.generation)
@@ -155,7 +170,8 @@ fn without_nccl(failures: &[NcclFailure]) -> Vec<String> {
     by_reason.into_iter().map(told).collect()
 }
 
-/// `different states at step 12: w1 00ab, w2 00ac; w2 was wrong and is quarantined; 2 steps repeated from step 10`.
+/// `different states at step 12: w1 00ab, w2 00ac; w2 was wrong and is quarantined; 2 steps repeated from step 10`, or
+/// `different gradients of shard 3 at step 12: w1 00ab, w2 00ac; 00ab is right; ...`.
 fn corruption(corruption: &Corruption) -> String {
     let mut digests: Vec<String> =
         corruption.digests.iter().map(|(worker, digest)| format!("{worker} {digest}")).collect();
@@ -168,7 +184,15 @@ fn corruption(corruption: &Corruption) -> String {
     let repeated = corruption.back_to.map_or(String::new(), |step| {
         format!("; {} repeated from step {step}", format::count(corruption.steps_repeated, "step"))
     });
-    format!("different states at step {}: {}; {blamed}{repeated}", corruption.step, digests.join(", "))
+    let what = match corruption.shard {
+        None => "different states".to_owned(),
+        Some(shard) => format!("different gradients of shard {shard}"),
+    };
+    let right = match corruption.right.as_str() {
+        "" => String::new(),
+        right => format!("; {right} is right"),
+    };
+    format!("{what} at step {}: {}{right}; {blamed}{repeated}", corruption.step, digests.join(", "))
 }
 
 /// `$0.42 paid, $1.03 on demand, saved $0.61 (59 %); $0.00052 a step`.
@@ -273,6 +297,47 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_gradient_names_the_shard_and_what_is_right() {
+        let digests = [("w2", "01"), ("w1", "00")].map(|(worker, digest)| (worker.to_owned(), digest.to_owned()));
+        let of_shard = Corruption { step: 12, shard: Some(3), digests: digests.into(), ..Default::default() };
+        assert_eq!(
+            corruption(&of_shard),
+            "different gradients of shard 3 at step 12: w1 00, w2 01; who was wrong is not known"
+        );
+        let told = Corruption { right: "00".into(), quarantined: vec!["w2".into()], ..of_shard };
+        let text =
+            "different gradients of shard 3 at step 12: w1 00, w2 01; 00 is right; w2 was wrong and is quarantined";
+        assert_eq!(corruption(&told), text);
+    }
+
+    #[test]
+    fn audits_are_told_where_there_were_any_or_the_job_has_them() {
+        let printer = Printer::new(Format::Text, ColourChoice::Never, false);
+        let told = |job: &JobStatus| {
+            let text = self::job(&printer, job);
+            text.lines().find_map(|line| line.strip_prefix("audits")).map(|said| said.trim().to_owned())
+        };
+        let spec = |audit: &str, numerics: &str| {
+            format!(
+                r#"{{"name": "digits", "data": {{"manifest": "x", "digest": "x"}}, "model": {{"kind": "mlp", "hidden": [8]}},
+                "train": {{"steps": 9, "global_batch": 8, "logical_shards": 8, "audit": {audit}, "numerics": {numerics:?}}}}}"#
+            )
+        };
+        for (audits_passed, spec_json, ended_ms, expected) in [
+            (0, String::new(), 0, None),
+            (41, String::new(), 0, Some("41 passed")),
+            (41, spec("\"off\"", "exact"), 1, Some("41 passed")),
+            (0, spec("\"auto\"", "exact"), 0, Some("none yet")),
+            (0, spec("50", "exact"), 1, Some("none")),
+            (0, spec("\"off\"", "exact"), 0, None),
+            (0, spec("\"auto\"", "fast"), 0, None),
+        ] {
+            let job = JobStatus { audits_passed, spec_json: spec_json.clone(), ended_ms, ..Default::default() };
+            assert_eq!(told(&job).as_deref(), expected, "{audits_passed} {spec_json}");
+        }
+    }
+
+    #[test]
     fn a_job_is_told_in_full() {
         let status = JobStatus {
             job: "digits".into(),
@@ -286,6 +351,7 @@ mod tests {
             state_digest_step: 2000,
             evictions: 2,
             steps_repeated: 1,
+            audits_passed: 41,
             longest_pause_ms: 212.4,
             checkpoints: vec![Checkpoint { step: 2000, bytes: 123_456, ..Default::default() }],
             started_ms: 1_700_000_000_000,
@@ -308,6 +374,7 @@ mod tests {
         workers      0 now, 1 to 4 wanted; generation 7
         loss         0.03124
         eval         accuracy 97.80 %, loss 0.08120 at step 2000
+        audits       41 passed
         evictions    2; 1 step repeated; longest pause 212 ms
         cost         $0.42 paid, $1.03 on demand, saved $0.61 (59 %); $0.00021 a step
         time         started 2023-11-14 22:13:20 UTC, took 14 s

@@ -180,6 +180,7 @@ impl Fleet {
                 state_digest: None,
                 shard_time: Some(ShardTime { seconds: 0.01, timed: step }),
                 skipped_steps: 0,
+                audits_passed: 0,
             };
             let began = Instant::now();
             self.tell(Event::Heartbeat { worker, progress });

@@ -434,6 +434,9 @@ pub struct Progress {
     pub shard_time: Option<ShardTime>,
     /// Steps that changed nothing because they were not finite, over the whole job.
     pub skipped_steps: u64,
+    /// Audits of the whole job that passed, as far as the worker knows.
+    #[serde(default)]
+    pub audits_passed: u64,
 }
 
 /// What one logical shard of a training step takes a worker.

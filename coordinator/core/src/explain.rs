@@ -181,6 +181,10 @@ impl Reason {
                 moves_why(moves, seconds, *before_seconds, *after_seconds)
             }
             Self::GoOnWithout { why, .. } => why.clone(),
+            Self::RollBack { differing, quarantined } if differing.right.is_some() => {
+                let are = if quarantined.len() == 1 { "is" } else { "are" };
+                format!("{}; {} {are} not used any more", differing.words(), list(quarantined))
+            }
             Self::RollBack { differing, .. } => differing.words(),
             Self::Settle { step, digest, quarantined } if quarantined.is_empty() => {
                 format!("repeated, step {step} gives {digest}, which nobody held before: it doesn't tell who was wrong")

@@ -102,8 +102,10 @@ fn check_corruptions(state: &State, job: &Job) {
         let Corruption { number, differing, quarantined, open, .. } = corruption;
         let told = quarantined.iter().all(|worker| differing.digests.contains_key(worker));
         assert!(told, "{id}, corruption {number}: one of {quarantined:?} told nothing");
-        assert!(quarantined.len() < differing.digests.len(), "{id}, corruption {number}: all are blamed");
-        let may_be_open = quarantined.is_empty() && at + 1 == corruptions.len();
+        let all = quarantined.len() == differing.digests.len();
+        assert!(!all || differing.right.is_some(), "{id}, corruption {number}: all are blamed by nobody");
+        let undecided = quarantined.is_empty() && differing.right.is_none();
+        let may_be_open = undecided && at + 1 == corruptions.len();
         assert!(!open || may_be_open, "{id}, corruption {number}: open and decided");
         for worker in quarantined.iter().filter_map(|worker| state.worker(worker)) {
             let out = worker.is_lost() || worker.is_done() || worker.job != *id;

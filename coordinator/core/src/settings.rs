@@ -78,6 +78,8 @@ pub struct Settings {
     pub rollback_limit: u32,
     /// After so many workers that held a wrong state a job stops buying from the pool that gave them.
     pub quarantine_limit: u32,
+    /// How often a job's record is rewritten at most only because more of its audits have passed.
+    pub audits_rest_ms: u64,
     /// Newest corruptions listed for a job.
     pub corruptions_max: usize,
     /// Decisions kept for a job.
@@ -132,6 +134,7 @@ impl Default for Settings {
             refusal_limit: 3,
             rollback_limit: 3,
             quarantine_limit: 3,
+            audits_rest_ms: 30_000,
             corruptions_max: 16,
             decisions_max: 10_000,
             checkpoints_max: 256,

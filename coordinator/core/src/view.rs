@@ -41,6 +41,8 @@ pub struct JobView {
     pub evictions: u32,
     /// Steps that changed nothing because they were not finite.
     pub skipped_steps: u64,
+    /// Audits that passed: logical shards that were computed twice, to the same bits.
+    pub audits_passed: u64,
     /// Steps computed again because of changes of the group.
     pub steps_repeated: u64,
     /// Longest time between two steps over a change of the group.
@@ -178,6 +180,7 @@ pub(crate) fn job(state: &State, now: Timestamp, job: &Job) -> JobView {
         state_digest: progress.state_digest.clone(),
         evictions: job.counters.evictions,
         skipped_steps: progress.skipped_steps,
+        audits_passed: progress.audits_passed,
         steps_repeated: job.counters.steps_repeated,
         longest_pause_ms: job.counters.longest_pause_ms,
         stale_messages: job.counters.stale_messages,

@@ -60,9 +60,12 @@ impl LossCause {
                 format!("the stream of {worker} broke and it did not come back within {}", duration(*ms))
             }
             Self::Failed { reason } => format!("{worker} says that it can't go on: {reason}"),
-            Self::Corrupt { step, found, expected } => {
+            Self::Corrupt { step, shard: None, found, expected } => {
                 format!("{worker} held a wrong state at step {step}: expected {expected}, found {found}")
             }
+            Self::Corrupt { step, shard: Some(shard), found, expected } => format!(
+                "{worker} computed a wrong gradient of shard {shard} at step {step}: expected {expected}, found {found}"
+            ),
             Self::StateGone => format!("{worker} came back without the state that it held"),
             Self::LeftUnasked => format!("{worker} left without having been asked to"),
             Self::StopTimedOut { ms } => format!("{worker} did not come to its end within {}", duration(*ms)),
@@ -84,14 +87,36 @@ impl DownCause {
 }
 
 impl Differing {
-    /// `its workers held different models in memory at step 12: w1 00ab and w2 00ac`.
+    /// `its members held different states at step 12`.
+    pub(crate) fn brief(&self) -> String {
+        match self.shard {
+            None => format!("its members held different states at step {}", self.step),
+            Some(shard) => format!("the gradient of shard {shard} was computed differently at step {}", self.step),
+        }
+    }
+
+    /// `its workers held different models in memory at step 12: w1 00ab and w2 00ac`; of a shard whose repetition has
+    /// shown what is right, `computed again, the gradient of shard 3 at step 12 is 00ab, and w2 gave 00ac before`.
     pub(crate) fn words(&self) -> String {
+        let step = self.step;
         let each: Vec<String> = self.digests.iter().map(|(worker, digest)| format!("{worker} {digest}")).collect();
-        let subject = match self.subject {
-            Subject::Model => "models in memory",
-            Subject::Saved => "states to save",
+        let subject = match (self.subject, self.shard) {
+            (Subject::Model, _) => "held different models in memory".to_owned(),
+            (Subject::Saved, _) => "held different states to save".to_owned(),
+            (Subject::Gradient, shard) => {
+                let of = shard.map_or_else(String::new, |shard| format!(" of shard {shard}"));
+                if let Some(right) = &self.right {
+                    let wrong = self.digests.iter().filter(|(_, digest)| *digest != right);
+                    let gave: Vec<String> = wrong.map(|(worker, digest)| format!("{worker} gave {digest}")).collect();
+                    return format!(
+                        "computed again, the gradient{of} at step {step} is {right}, and {} before",
+                        list(&gave)
+                    );
+                }
+                format!("computed different gradients{of}")
+            }
         };
-        format!("its workers held different {subject} at step {}: {}", self.step, list(&each))
+        format!("its workers {subject} at step {step}: {}", list(&each))
     }
 }
 

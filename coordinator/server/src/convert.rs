@@ -123,6 +123,7 @@ fn progress(beat: v1::Heartbeat) -> Progress {
         shard_time: (beat.shard_seconds > 0.0)
             .then_some(ShardTime { seconds: beat.shard_seconds, timed: beat.shards_timed }),
         skipped_steps: beat.skipped_steps,
+        audits_passed: beat.audits_passed,
     }
 }
 
@@ -169,15 +170,17 @@ pub(crate) fn message(
 
 fn differing(from: v1::Differing) -> Option<Differing> {
     let digests = from.digests.into_iter().map(|(worker, digest)| (WorkerId(worker), digest)).collect();
-    Some(Differing { step: from.step, subject: Subject::from_name(&from.subject)?, digests })
+    let (subject, right) = (Subject::from_name(&from.subject)?, Some(from.right).filter(|right| !right.is_empty()));
+    Some(Differing { step: from.step, subject, shard: from.shard, digests, right })
 }
 
 fn to_rollback(corruption: Corruption) -> v1::Rollback {
-    let Differing { step, subject, digests } = corruption.differing;
+    let Differing { step, subject, shard, digests, right } = corruption.differing;
     let digests = digests.into_iter().map(|(worker, digest)| (worker.0, digest)).collect();
+    let (subject, right) = (subject.name().to_owned(), right.unwrap_or_default());
     v1::Rollback {
         number: corruption.number,
-        differing: Some(v1::Differing { step, subject: subject.name().to_owned(), digests }),
+        differing: Some(v1::Differing { step, subject, digests, shard, right }),
         quarantined: corruption.quarantined.into_iter().map(|worker| worker.0).collect(),
     }
 }
@@ -208,6 +211,32 @@ mod tests {
     fn a_second_hello_is_out_of_turn() {
         let said = FromBody::Hello(v1::Hello::default());
         assert!(event(&WorkerId::from("w1"), &InstanceId::from("i1"), said).is_none());
+    }
+
+    #[test]
+    fn what_an_audit_found_arrives_as_said_and_is_handed_on_with_the_roll_back() {
+        let digests = [("w1", "00aa"), ("w2", "00ab")].map(|(worker, digest)| (worker.to_owned(), digest.to_owned()));
+        let (subject, right) = ("gradient".to_owned(), "00aa".to_owned());
+        let said = v1::Differing { step: 12, subject, digests: digests.into(), shard: Some(0), right };
+        let corrupt = FromBody::Corrupt(v1::Corrupt { generation: 3, differing: Some(said.clone()) });
+        let event = event(&WorkerId::from("w1"), &InstanceId::from("i1"), corrupt);
+        let Some(Event::StatesDiffer { differing, .. }) = event else { panic!("a dispute") };
+        assert_eq!((differing.subject, differing.shard), (Subject::Gradient, Some(0)));
+        assert_eq!(differing.right.as_deref(), Some("00aa"));
+
+        let (at, quarantined) = (Timestamp(1), vec![WorkerId::from("w2")]);
+        let rollback = to_rollback(Corruption { number: 1, at, differing, quarantined, open: false, back_to: None });
+        assert_eq!(rollback.differing, Some(said));
+    }
+
+    #[test]
+    fn what_no_repetition_has_shown_is_absent_both_ways() {
+        let subject = "model".to_owned();
+        let said = v1::Differing { step: 12, subject, digests: [].into(), shard: None, right: String::new() };
+        let read = differing(said).expect("a subject that is known");
+        assert_eq!((read.shard, read.right), (None, None));
+        let unknown = v1::Differing { subject: "weights".to_owned(), ..v1::Differing::default() };
+        assert_eq!(differing(unknown), None);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) fn job(core: &Core, view: JobView) -> v1::JobStatus {
         state_digest_step,
         evictions: view.evictions,
         skipped_steps: view.skipped_steps,
+        audits_passed: view.audits_passed,
         steps_repeated: view.steps_repeated,
         longest_pause_ms: view.longest_pause_ms,
         checkpoints: view.checkpoints.into_iter().map(checkpoint).collect(),
@@ -141,7 +142,7 @@ fn evaluation(evaluation: &Evaluation) -> v1::Evaluation {
 
 fn corruption(corruption: Corruption) -> v1::Corruption {
     let steps_repeated = corruption.steps_repeated().unwrap_or_default();
-    let Differing { step, subject, digests } = corruption.differing;
+    let Differing { step, subject, shard, digests, right } = corruption.differing;
     v1::Corruption {
         step,
         subject: subject.name().to_owned(),
@@ -150,6 +151,8 @@ fn corruption(corruption: Corruption) -> v1::Corruption {
         at_ms: corruption.at.0,
         back_to: corruption.back_to,
         steps_repeated,
+        shard,
+        right: right.unwrap_or_default(),
     }
 }
 

@@ -10,7 +10,9 @@ pub use placement::{
     BackendSpec, CheckpointEvery, CheckpointSpec, EncryptionSpec, OnDemandSpec, PeerSilence, PolicySpec, ResourcesSpec,
     ShardsSpec, WorkersSpec,
 };
-pub use train::{ComputeSpec, LossSpec, NonFiniteSpec, NumericsSpec, OptimizerSpec, ScheduleSpec, TrainSpec};
+pub use train::{
+    AuditSpec, ComputeSpec, LossSpec, NonFiniteSpec, NumericsSpec, OptimizerSpec, ScheduleSpec, TrainSpec,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -185,9 +185,9 @@ impl TryFrom<String> for CheckpointEvery {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        if let Some(count) = text.strip_suffix("steps").or_else(|| text.strip_suffix("step")) {
-            return match count.trim().replace('_', "").parse() {
-                Ok(n) if n > 0 => Ok(Self::Steps(n)),
+        if text.ends_with("steps") || text.ends_with("step") {
+            return match count_of_steps(text) {
+                Some(n) if n > 0 => Ok(Self::Steps(n)),
                 _ => Err(format!("expected a count of steps above 0, found {text:?}")),
             };
         }
@@ -196,6 +196,12 @@ impl TryFrom<String> for CheckpointEvery {
             _ => Err(format!("expected \"auto\", \"N steps\" or a time such as \"5 min\", found {text:?}")),
         }
     }
+}
+
+/// `500 steps`, `1_000 steps`, `1 step`.
+pub(super) fn count_of_steps(text: &str) -> Option<u64> {
+    let count = text.strip_suffix("steps").or_else(|| text.strip_suffix("step"))?;
+    count.trim().replace('_', "").parse().ok()
 }
 
 impl From<CheckpointEvery> for String {

@@ -1,5 +1,6 @@
 //! How a job trains.
 
+use super::placement::count_of_steps;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,83 @@ pub struct TrainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub eval_every: Option<u64>,
+    /// Checks what workers compute: one logical shard of one step in so many is computed by a second worker too, or again
+    /// by the same one where it is alone, and both must give the same bits before the step counts. `"auto"` costs 0.5 %
+    /// of the time at most. `trainctl show` says how many audits passed. The result doesn't depend on it. With `numerics
+    /// = "fast"`, where machines give other gradients than each other, `"auto"` means `"off"`.
+    #[serde(default)]
+    pub audit: AuditSpec,
+}
+
+impl TrainSpec {
+    /// How often a logical shard is computed twice, with these numerics.
+    #[must_use]
+    pub fn audits(&self) -> AuditSpec {
+        match self.numerics {
+            NumericsSpec::Exact => self.audit,
+            NumericsSpec::Fast => AuditSpec::Off,
+        }
+    }
+}
+
+/// `train.audit`, written as a number of steps or as text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "AuditText", into = "AuditText")]
+#[schemars(with = "AuditText", extend("format" = "audit"))]
+pub enum AuditSpec {
+    /// As often as costs 0.5 % of the time at most.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// One step in so many.
+    Steps(u64),
+}
+
+impl AuditSpec {
+    /// The rarest.
+    const STEPS_MAX: u64 = 1_000_000_000_000;
+}
+
+/// [`AuditSpec`] as it is written.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum AuditText {
+    /// One step in so many.
+    Steps(#[schemars(range(min = 1, max = AuditSpec::STEPS_MAX))] u64),
+    /// `auto`, `off`, or as many steps as in `checkpoint.every`.
+    Text(String),
+}
+
+impl TryFrom<AuditText> for AuditSpec {
+    type Error = String;
+    fn try_from(written: AuditText) -> Result<Self, String> {
+        let steps = match &written {
+            AuditText::Steps(steps) => Some(*steps),
+            AuditText::Text(text) => match text.trim() {
+                "auto" => return Ok(Self::Auto),
+                "off" => return Ok(Self::Off),
+                text => count_of_steps(text),
+            },
+        };
+        match (steps, written) {
+            (Some(steps @ 1..=Self::STEPS_MAX), _) => Ok(Self::Steps(steps)),
+            (_, AuditText::Steps(found)) => Err(format!("expected at least 1 step, found {found}")),
+            (_, AuditText::Text(found)) => {
+                Err(format!("expected \"auto\", \"off\" or a number of steps, found {found:?}"))
+            }
+        }
+    }
+}
+
+impl From<AuditSpec> for AuditText {
+    fn from(audit: AuditSpec) -> Self {
+        match audit {
+            AuditSpec::Auto => Self::Text("auto".to_owned()),
+            AuditSpec::Off => Self::Text("off".to_owned()),
+            AuditSpec::Steps(steps) => Self::Steps(steps),
+        }
+    }
 }
 
 /// `train.optimizer`

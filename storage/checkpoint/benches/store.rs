@@ -101,6 +101,7 @@ async fn save(run: &RunFolder, step: u64, tensors: &[TensorInfo], state: &[f32])
         loss: None,
         world_size: 1,
         generation: 1,
+        audits_passed: 0,
         why: "bench".to_owned(),
         state_digest: digests.state(),
         created_ms: 0,
@@ -116,7 +117,7 @@ fn tensors(len: usize) -> Vec<TensorInfo> {
         for layer in 0..LAYERS {
             let offset = tensors.len() * each;
             let name = format!("{slot}layers.{layer}.weight");
-            tensors.push(TensorInfo { name, group, shape: vec![each / 16, 16], offset, len: each, constant: false });
+            tensors.push(TensorInfo { name, group, shape: vec![each / 16, 16], offset, len: each, constant: false, absent: None });
         }
     }
     tensors

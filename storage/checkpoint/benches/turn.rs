@@ -71,6 +71,7 @@ async fn save(
         loss: None,
         world_size: 1,
         generation: 1,
+        audits_passed: 0,
         why: "bench".to_owned(),
         state_digest: digests.state(),
         created_ms: 0,
@@ -84,7 +85,7 @@ fn tensors(len: usize) -> Vec<TensorInfo> {
     for (slot, group) in [("", Group::Model), ("exp_avg.", Group::Optimizer), ("exp_avg_sq.", Group::Optimizer)] {
         for layer in 0..LAYERS {
             let (name, offset) = (format!("{slot}layers.{layer}.weight"), tensors.len() * each);
-            tensors.push(TensorInfo { name, group, shape: vec![each / 16, 16], offset, len: each, constant: false });
+            tensors.push(TensorInfo { name, group, shape: vec![each / 16, 16], offset, len: each, constant: false, absent: None });
         }
     }
     tensors

@@ -20,6 +20,8 @@ pub struct CommitInfo {
     pub world_size: u32,
     /// The group's generation.
     pub generation: u64,
+    /// Audits of the run that had passed by then.
+    pub audits_passed: u64,
     /// `every 500 steps`, `drain`, `final`.
     pub why: String,
     /// [`state_digest`](crate::state_digest) of the caller's whole state.
@@ -65,6 +67,7 @@ impl RunFolder {
             loss: info.loss.filter(|loss| loss.is_finite()),
             world_size: info.world_size,
             generation: info.generation,
+            audits_passed: info.audits_passed,
             why: info.why.clone(),
             state_digest: info.state_digest,
             created_ms: info.created_ms,

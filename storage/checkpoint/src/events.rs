@@ -13,7 +13,8 @@ const EVENTS_OF_A_KIND_MAX: usize = 1000;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum RunEvent {
-    /// Workers held different states, and the steps since the last agreement were repeated.
+    /// Workers held different states or computed a logical shard differently, and the steps since the last agreement
+    /// were repeated.
     Corruption(Corruption),
     /// A group of workers went on with it.
     Group(GroupBegan),
@@ -58,6 +59,9 @@ pub struct Finish {
     pub state_digest: Digest,
     /// Training loss of the last update.
     pub loss: Option<f64>,
+    /// Audits that passed: logical shards that were computed twice, to the same bits.
+    #[serde(default)]
+    pub audits_passed: u64,
     /// Unix milliseconds.
     pub at_ms: i64,
 }
@@ -69,11 +73,15 @@ pub struct Corruption {
     pub number: u64,
     /// When it was noted, Unix milliseconds.
     pub at_ms: i64,
-    /// Updates applied when the states differed.
+    /// Updates applied when they differed.
     pub step: u64,
-    /// What differed: `model` (parameters and buffers in memory) or `saved` (the copy that was to be saved).
+    /// What differed: `model` (parameters and buffers in memory), `saved` (the copy that was to be saved) or `gradient`
+    /// (the vector of a logical shard).
     pub subject: String,
-    /// What each worker held.
+    /// The logical shard whose vector was computed differently.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
+    /// What each worker held, or computed.
     pub digests: BTreeMap<String, String>,
     /// Workers found to be wrong; they were not used any more. Empty: nobody could be blamed, or not yet.
     pub quarantined: Vec<String>,

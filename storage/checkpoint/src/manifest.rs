@@ -27,6 +27,9 @@ pub struct Manifest {
     pub world_size: u32,
     /// The group's generation.
     pub generation: u64,
+    /// Audits of the run that had passed by then: logical shards that were computed twice, to the same bits. Absent: 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub audits_passed: u64,
     /// `every 500 steps`, `drain`, `final`.
     pub why: String,
     /// [`state_digest`](crate::state_digest) of the whole state.
@@ -35,6 +38,11 @@ pub struct Manifest {
     pub created_ms: i64,
     /// By name.
     pub files: Vec<FileEntry>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// One safetensors file.
@@ -146,7 +154,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Where each of `tensors` is: for each file, the index into `tensors` of each of its tensors.
+    /// Where each of `tensors` is: for each file, the index into `tensors` of each of its tensors. Those that a checkpoint
+    /// may lack ([`TensorInfo::absent`]) need not be in any.
     pub(crate) fn place(&self, object: &str, tensors: &[TensorInfo]) -> Result<Vec<Vec<usize>>, CheckpointError> {
         let absent = || "no such tensor".to_owned();
         let differs = |group, tensor: &str, expected, found| CheckpointError::Tensor {
@@ -173,7 +182,7 @@ impl Manifest {
             }
             places.push(place);
         }
-        match wanted.into_iter().next() {
+        match wanted.into_iter().find(|(_, at)| tensors[*at].absent.is_none()) {
             None => Ok(places),
             Some(((group, name), at)) => Err(differs(group, name, format!("shape {:?}", tensors[at].shape), absent())),
         }

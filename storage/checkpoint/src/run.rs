@@ -19,8 +19,8 @@ pub const RUN_FORMAT_VERSION: u32 = 1;
 const PINNED_SECTIONS: [&str; 4] = ["name", "data", "model", "train"];
 /// How often another worker may have changed the record before a note is given up.
 const NOTE_TRIES_MAX: usize = 8;
-/// Where manifest and module lie does not matter: their digests are pinned.
-const NOT_PINNED: [&str; 2] = ["job.data.manifest", "job.model.path"];
+/// Where manifest and module lie does not matter: their digests are pinned. What is computed twice gives the same bits.
+const NOT_PINNED: [&str; 3] = ["job.data.manifest", "job.model.path", "job.train.audit"];
 
 /// What ran, or runs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -81,7 +81,8 @@ impl RunFolder {
         Ok(Shares { files: deal_by_size(&sizes, readers), places, manifest })
     }
 
-    /// Reads one reader's share into `out`, verified. Other elements are left as they are.
+    /// Reads one reader's share into `out`, verified. Tensors that the checkpoint may lack and does get their values of
+    /// [`TensorInfo::absent`], for every reader. Other elements are left as they are.
     ///
     /// # Errors
     /// [`CheckpointError::Damaged`], [`CheckpointError::Io`], [`CheckpointError::Layout`]. What `out` holds then is
@@ -98,6 +99,13 @@ impl RunFolder {
     ) -> Result<(), CheckpointError> {
         check_layout(tensors, out.len())?;
         let mut values = split(tensors, out);
+        let mut present = vec![false; tensors.len()];
+        shares.places.iter().flatten().for_each(|&at| present[at] = true);
+        for (at, tensor) in tensors.iter().enumerate().filter(|(at, _)| !present[*at]) {
+            if let Some(bits) = &tensor.absent {
+                values[at].copy_from_slice(bytemuck::cast_slice(bits));
+            }
+        }
         let mut reads = Vec::with_capacity(shares.files[reader].len());
         for &at in &shares.files[reader] {
             let (file, place) = (&shares.manifest.files[at], &shares.places[at]);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// Which files a tensor goes to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -49,6 +50,9 @@ pub struct TensorInfo {
     /// Training never changes it. It shares no file with tensors that training does change, so that its file is written
     /// once.
     pub constant: bool,
+    /// Its values, as bits, in a state whose checkpoint does not have it: one written before it was part of the state. `None`:
+    /// every checkpoint must have it.
+    pub absent: Option<Arc<[u32]>>,
 }
 
 impl TensorInfo {
@@ -165,6 +169,7 @@ pub(crate) fn of_lengths(lens: &[usize]) -> Vec<TensorInfo> {
         offset: 0,
         len,
         constant: false,
+        absent: None,
     };
     lens.iter().enumerate().map(tensor).collect()
 }
@@ -175,7 +180,7 @@ mod tests {
 
     fn tensor(name: &str, shape: &[usize], offset: usize) -> TensorInfo {
         let len = shape.iter().product();
-        TensorInfo { name: name.to_owned(), group: Group::Model, shape: shape.to_vec(), offset, len, constant: false }
+        TensorInfo { name: name.to_owned(), group: Group::Model, shape: shape.to_vec(), offset, len, constant: false, absent: None }
     }
 
     #[test]

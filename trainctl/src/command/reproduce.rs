@@ -9,6 +9,7 @@ use crate::home;
 use crate::printer::Printer;
 use crate::runs::{Place, failure, origins};
 use crate::table::{self, Tone};
+use crate::tell;
 use crate::worker_program;
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,14 @@ struct Compared {
     found: String,
     /// The first step that both saved, and with different states.
     differs_from: Option<u64>,
+    audits_passed: AuditsPassed,
+}
+
+/// Logical shards that were computed twice, to the same bits.
+#[derive(Serialize)]
+struct AuditsPassed {
+    run: u64,
+    again: u64,
 }
 
 /// Runs it again.
@@ -88,6 +97,10 @@ pub(crate) async fn run(session: &Session, args: ReproduceArgs) -> Result<(), Fa
     let copy = Place::open(&root, &name)?;
     let equal = status.state_digest == expected.to_string();
     let differs_from = if equal { None } else { first_difference(&place, &copy).await? };
+    let audits_passed = AuditsPassed {
+        run: audits_passed(&place, &record).await?,
+        again: audits_passed(&copy, &self::record(&copy).await?).await?,
+    };
     let compared = Compared {
         run: place.shown,
         again: copy.shown,
@@ -96,6 +109,7 @@ pub(crate) async fn run(session: &Session, args: ReproduceArgs) -> Result<(), Fa
         expected,
         found: status.state_digest,
         differs_from,
+        audits_passed,
     };
     session.printer.emit(&compared, |printer| text(printer, &compared))?;
     if equal { Ok(()) } else { Err(Failure::silent(Class::Differs)) }
@@ -137,6 +151,19 @@ pub(super) async fn end(place: &Place, record: &RunRecord) -> Result<Option<(u64
     match place.folder.read_manifest(steps).await {
         Ok(manifest) => Ok(Some((steps, manifest.state_digest))),
         Err(CheckpointError::NotCommitted { .. }) => Ok(None),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+/// As it was noted at the run's end, or as its last checkpoint has it.
+async fn audits_passed(place: &Place, record: &RunRecord) -> Result<u64, Failure> {
+    if let Some(finish) = record.finish() {
+        return Ok(finish.audits_passed);
+    }
+    let Some(steps) = record.job["train"]["steps"].as_u64() else { return Ok(0) };
+    match place.folder.read_manifest(steps).await {
+        Ok(manifest) => Ok(manifest.audits_passed),
+        Err(CheckpointError::NotCommitted { .. }) => Ok(0),
         Err(error) => Err(failure(&error)),
     }
 }
@@ -238,7 +265,7 @@ fn text(printer: &Printer, compared: &Compared) -> String {
         (false, None) => printer.tone("differs", Tone::Bad),
         (false, Some(step)) => format!("{} from step {step} or before", printer.tone("differs", Tone::Bad)),
     };
-    let rows = vec![
+    let mut rows = vec![
         ("run", compared.run.clone()),
         ("again", compared.again.clone()),
         ("step", compared.step.to_string()),
@@ -246,5 +273,88 @@ fn text(printer: &Printer, compared: &Compared) -> String {
         ("found", compared.found.clone()),
         ("verdict", verdict),
     ];
+    let AuditsPassed { run, again } = compared.audits_passed;
+    if run > 0 || again > 0 {
+        let said = format!("{} in the run, {} in the repetition", tell::audits(run), tell::audits(again));
+        rows.insert(rows.len() - 1, ("audits", said));
+    }
     table::pairs(printer, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::{ColourChoice, Format};
+    use trainctl_checkpoint::{CommitInfo, Finish, Group, RUN_FORMAT_VERSION, RunEvent, TensorInfo, state_digest};
+
+    fn compared(run: u64, again: u64) -> Compared {
+        let expected = format!("blake3:{}", "0".repeat(64)).parse().unwrap();
+        Compared {
+            run: "s3://bucket/runs/digits".to_owned(),
+            again: "file:///home/runs/digits-again".to_owned(),
+            step: 2000,
+            equal: true,
+            expected,
+            found: expected.to_string(),
+            differs_from: None,
+            audits_passed: AuditsPassed { run, again },
+        }
+    }
+
+    #[test]
+    fn the_audits_of_both_are_told_where_there_were_any() {
+        let printer = Printer::new(Format::Text, ColourChoice::Never, false);
+        insta::assert_snapshot!(text(&printer, &compared(41, 0)), @"
+        run       s3://bucket/runs/digits
+        again     file:///home/runs/digits-again
+        step      2000
+        expected  blake3:0000000000000000000000000000000000000000000000000000000000000000
+        found     blake3:0000000000000000000000000000000000000000000000000000000000000000
+        audits    41 passed in the run, none in the repetition
+        verdict   equal, bit for bit
+        ");
+        assert!(!text(&printer, &compared(0, 0)).contains("audits"));
+        let json = serde_json::to_value(compared(41, 40)).unwrap();
+        assert_eq!(json["audits_passed"], serde_json::json!({"run": 41, "again": 40}));
+    }
+
+    #[tokio::test]
+    async fn audits_are_those_of_the_end_or_else_of_the_last_checkpoint() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::open(&trainctl_objects::file_uri(root.path()), "digits").unwrap();
+        let record = RunRecord {
+            format_version: RUN_FORMAT_VERSION,
+            job: serde_json::json!({"train": {"steps": 20}}),
+            data_digest: String::new(),
+            program_version: String::new(),
+            libtorch_version: String::new(),
+            reproducible: true,
+            fingerprint: String::new(),
+            fingerprint_detail: String::new(),
+            seed: 7,
+            submitted_ms: 1,
+            events: Vec::new(),
+        };
+        assert_eq!(audits_passed(&place, &record).await.unwrap(), 0);
+
+        let (name, shape) = ("bias".to_owned(), vec![2]);
+        let tensors = [TensorInfo { name, group: Group::Model, shape, offset: 0, len: 2, constant: false }];
+        let state_digest = state_digest(&tensors, &[1.0, 2.0], 20);
+        let info = CommitInfo {
+            loss: None,
+            world_size: 1,
+            generation: 1,
+            audits_passed: 40,
+            why: "final".to_owned(),
+            state_digest,
+            created_ms: 1,
+        };
+        place.folder.write_part(20, 0, 1, &tensors, &[1.0, 2.0]).await.unwrap();
+        place.folder.try_commit(20, 1, &info).await.unwrap().unwrap();
+        assert_eq!(audits_passed(&place, &record).await.unwrap(), 40);
+
+        let finish = Finish { step: 20, state_digest, loss: None, audits_passed: 41, at_ms: 1 };
+        let record = RunRecord { events: vec![RunEvent::Finished(finish)], ..record };
+        assert_eq!(audits_passed(&place, &record).await.unwrap(), 41);
+    }
 }

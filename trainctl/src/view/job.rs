@@ -32,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) evictions: u32,
     /// Steps that changed nothing because they were not finite.
     pub(crate) skipped_steps: u64,
+    /// Audits that passed: logical shards that were computed twice, to the same bits.
+    pub(crate) audits_passed: u64,
     /// Steps computed again.
     pub(crate) steps_repeated: u64,
     /// The longest that training stood still for a change of membership.
@@ -64,7 +66,7 @@ pub(crate) struct Job {
     pub(crate) numerics: Option<String>,
     /// Who computes how much of a step, in rank order.
     pub(crate) shares: Vec<Share>,
-    /// Times that workers held different states, oldest first.
+    /// Times that workers held different states or computed a shard differently, oldest first.
     pub(crate) corruptions: Vec<Corruption>,
     /// The newest save that did not work, until a checkpoint commits.
     pub(crate) save_failure: Option<SaveFailure>,
@@ -122,6 +124,7 @@ impl From<v1::JobStatus> for Job {
             eval: from.eval.map(|eval| Evaluation { step: eval.step, loss: eval.loss, accuracy: eval.accuracy }),
             evictions: from.evictions,
             skipped_steps: from.skipped_steps,
+            audits_passed: from.audits_passed,
             steps_repeated: from.steps_repeated,
             longest_pause_ms: from.longest_pause_ms,
             checkpoints: from.checkpoints.into_iter().map(Checkpoint::from).collect(),

@@ -1,19 +1,26 @@
-//! What went wrong without ending a job: workers that held different states, saves and NCCL that did not work.
+//! What went wrong without ending a job: workers that held different states or computed a shard differently, saves and
+//! NCCL that did not work.
 
 use crate::format::rfc3339;
+use crate::view::present;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use trainctl_proto::v1;
 
-/// Workers held different states after the same number of updates.
+/// Workers held different states after the same number of updates, or computed a logical shard differently.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct Corruption {
     /// Updates applied.
     pub(crate) step: u64,
-    /// `model`: parameters and buffers in memory; `saved`: the copy that was to be saved.
+    /// `model`: parameters and buffers in memory; `saved`: the copy that was to be saved; `gradient`: the vector of a
+    /// logical shard.
     pub(crate) subject: String,
-    /// What each worker held.
+    /// The logical shard; null unless it is about one's vector.
+    pub(crate) shard: Option<u32>,
+    /// What each worker held, or computed.
     pub(crate) digests: BTreeMap<String, String>,
+    /// What the shard's repetition gave; null where that was not shown.
+    pub(crate) right: Option<String>,
     /// Workers that were found to be wrong.
     pub(crate) quarantined: Vec<String>,
     /// RFC 3339.
@@ -53,7 +60,9 @@ impl From<v1::Corruption> for Corruption {
         Self {
             step: from.step,
             subject: from.subject,
+            shard: from.shard,
             digests: from.digests.into_iter().collect(),
+            right: present(from.right),
             quarantined: from.quarantined,
             at: rfc3339(from.at_ms),
             back_to: from.back_to,

@@ -35,6 +35,7 @@ fn ls_takes_a_path_or_a_uri() {
             "loss",
             "world_size",
             "generation",
+            "audits_passed",
             "why",
             "state_digest",
             "committed",
@@ -58,6 +59,18 @@ fn show_is_of_the_newest_unless_told_otherwise() {
     let place = place_with_checkpoints();
     insta::assert_snapshot!(told(&place.run(&["ckpt", "show", "runs/points"])));
     assert_eq!(place.json(&["ckpt", "show", "runs/points", "--step", "10"])["tensors"][0]["group"], "model");
+}
+
+#[test]
+fn show_says_how_many_audits_had_passed() {
+    let place = Place::new();
+    saved::save_audited(&format!("file://{}", place.path("runs").display()), &[10, 20], 41);
+    insta::assert_snapshot!(told(&place.run(&["ckpt", "show", "runs/points", "--quick"])));
+    let listed = place.json(&["ckpt", "ls", "runs/points"]);
+    assert_eq!(listed[1]["audits_passed"], 41);
+    let without = place_with_checkpoints();
+    assert_eq!(without.json(&["ckpt", "show", "runs/points"])["audits_passed"], 0);
+    assert!(!without.run(&["ckpt", "show", "runs/points"]).stdout.contains("audits"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::place::{Place, keys, told, until};
 use rustix::process::Signal;
 use serde_json::json;
 
-const JOB_KEYS: [&str; 33] = [
+const JOB_KEYS: [&str; 34] = [
     "job",
     "state",
     "step",
@@ -17,6 +17,7 @@ const JOB_KEYS: [&str; 33] = [
     "state_digest_step",
     "evictions",
     "skipped_steps",
+    "audits_passed",
     "steps_repeated",
     "longest_pause_ms",
     "checkpoints",

@@ -14,6 +14,7 @@ fn tensors() -> [TensorInfo; 3] {
         offset,
         len: shape.iter().product(),
         constant: false,
+        absent: None,
     };
     [
         tensor("bias", Group::Model, &[3], 16),
@@ -30,6 +31,11 @@ pub(crate) fn state(step: u64) -> Vec<f32> {
 
 /// Saves these steps of the job `points`, each by one worker.
 pub(crate) fn save(root: &str, steps: &[u64]) {
+    save_audited(root, steps, 0);
+}
+
+/// The same, of a run of which so many audits have passed.
+pub(crate) fn save_audited(root: &str, steps: &[u64], audits_passed: u64) {
     let tensors = tensors();
     run(async {
         let folder = RunFolder::open(root, "points").unwrap();
@@ -39,6 +45,7 @@ pub(crate) fn save(root: &str, steps: &[u64]) {
                 loss: Some(1.0 / step as f64),
                 world_size: 2,
                 generation: 3,
+                audits_passed,
                 why: format!("every {step} steps"),
                 state_digest: state_digest(&tensors, &state, step),
                 created_ms: 1_700_000_000_000,
@@ -84,6 +91,7 @@ pub(crate) fn write_record(root: &str, record: &RunRecord) {
         step: 20,
         state_digest: state_digest(&tensors(), &state(20), 20),
         loss: Some(0.05),
+        audits_passed: 0,
         at_ms: 1_700_000_020_000,
     };
     let seed = record.seed as f64;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// The first that a dialer says.
-const MAGIC: [u8; 4] = *b"trc2";
+const MAGIC: [u8; 4] = *b"trc3";
 /// The first byte of TLS: a handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 const NAME: usize = 64;

@@ -31,11 +31,17 @@ pub struct Header {
     pub digest: u64,
     /// Checksum of the sender's model before the round's sum is applied; 0 when it is not to be compared.
     pub check: u64,
+    /// Checksum of the vector of the audited shard, which the sender computed for the sum; 0 where it did not.
+    pub vector: u64,
+    /// The same of the one that it computed a second time, as the audit.
+    pub vector_again: u64,
+    /// Audits of the run that passed, as far as the sender knows.
+    pub audits_passed: u64,
 }
 
 impl Header {
     /// Length of [`Header::to_bytes`].
-    pub const BYTES: usize = 48;
+    pub const BYTES: usize = 72;
 
     /// Little-endian.
     #[must_use]
@@ -48,7 +54,10 @@ impl Header {
         bytes[16..24].copy_from_slice(&self.joiner.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.digest_step.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.digest.to_le_bytes());
-        bytes[40..].copy_from_slice(&self.check.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.check.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.vector.to_le_bytes());
+        bytes[56..64].copy_from_slice(&self.vector_again.to_le_bytes());
+        bytes[64..].copy_from_slice(&self.audits_passed.to_le_bytes());
         bytes
     }
 
@@ -56,7 +65,9 @@ impl Header {
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Option<Self> {
         let (words, rest) = bytes.as_chunks::<8>();
-        let [generation, flags, joiner, digest_step, digest, check] = words else { return None };
+        let [generation, flags, joiner, digest_step, digest, check, vector, vector_again, audits_passed] = words else {
+            return None;
+        };
         let ([due @ 0..=1, asked @ 0..=1, saving @ 0..=1, 0, 0, 0, 0, 0], []) = (flags, rest) else { return None };
         Some(Self {
             newest_generation: u64::from_le_bytes(*generation),
@@ -67,6 +78,9 @@ impl Header {
             digest_step: u64::from_le_bytes(*digest_step),
             digest: u64::from_le_bytes(*digest),
             check: u64::from_le_bytes(*check),
+            vector: u64::from_le_bytes(*vector),
+            vector_again: u64::from_le_bytes(*vector_again),
+            audits_passed: u64::from_le_bytes(*audits_passed),
         })
     }
 }
@@ -235,6 +249,9 @@ mod tests {
             digest_step: 9,
             digest: u64::MAX,
             check: 11,
+            vector: 12,
+            vector_again: 13,
+            audits_passed: 14,
         };
         assert_eq!(Header::from_bytes(&header.to_bytes()), Some(header));
         assert_eq!(Header::from_bytes(&[3; Header::BYTES]), None);

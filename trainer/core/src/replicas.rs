@@ -16,6 +16,8 @@ pub enum Subject {
     Model,
     /// The copy of the whole state that a checkpoint is made of.
     Saved,
+    /// The vector of one logical shard, computed more than once ([`crate::audit`]).
+    Gradient,
 }
 
 impl Subject {
@@ -25,6 +27,7 @@ impl Subject {
         match self {
             Self::Model => "model",
             Self::Saved => "saved",
+            Self::Gradient => "gradient",
         }
     }
 }
@@ -38,6 +41,17 @@ pub struct Dispute {
     pub subject: Subject,
     /// By rank; `None`: it said nothing about it.
     pub digests: Vec<Option<u64>>,
+    /// Of an audit: which logical shard was computed, and what that gives.
+    pub audited: Option<Audited>,
+}
+
+/// What an audit found out before it blamed anybody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Audited {
+    /// The logical shard.
+    pub shard: u32,
+    /// Checksum of its vector.
+    pub right: u64,
 }
 
 /// Members hold the same.
@@ -77,7 +91,7 @@ pub fn one(step: u64, subject: Subject, digests: Vec<Option<u64>>) -> Result<Opt
     let mut shown = digests.iter().flatten();
     let (Some(&digest), Some(&second)) = (shown.next(), shown.next()) else { return Ok(None) };
     if second != digest || shown.any(|other| *other != digest) {
-        return Err(Dispute { step, subject, digests });
+        return Err(Dispute { step, subject, digests, audited: None });
     }
     Ok(Some(Accord { step, subject, digest }))
 }
@@ -147,7 +161,7 @@ mod tests {
         assert_eq!(compare(12, &equal), Ok(vec![model(7)]));
         let odd = [header(7, 0, 0, false), header(8, 0, 0, false), header(7, 0, 0, false)];
         let digests = vec![Some(7), Some(8), Some(7)];
-        assert_eq!(compare(12, &odd), Err(Dispute { step: 12, subject: Subject::Model, digests }));
+        assert_eq!(compare(12, &odd), Err(Dispute { step: 12, subject: Subject::Model, digests, audited: None }));
     }
 
     #[test]
@@ -159,7 +173,7 @@ mod tests {
     #[test]
     fn saved_states_are_compared_once_all_who_save_have_digested() {
         let saved = |digest| Accord { step: 20, subject: Subject::Saved, digest };
-        let dispute = |digests| Err(Dispute { step: 20, subject: Subject::Saved, digests });
+        let dispute = |digests| Err(Dispute { step: 20, subject: Subject::Saved, digests, audited: None });
         let [done, busy, odd] = [header(0, 20, 5, false), header(0, 10, 1, true), header(0, 20, 6, false)];
         assert_eq!(compare(23, &[done, busy]), Ok(vec![]));
         assert_eq!(compare(23, &[done, busy, odd]), Ok(vec![]));

@@ -4,7 +4,7 @@ use crate::batch::Batch;
 use crate::cells;
 use crate::device::Device;
 use crate::error::{Doing, EngineError};
-use crate::model;
+use crate::model::{self, Instance};
 use crate::model::torchscript::Torchscript;
 use crate::replica::{Recipe, Replica, StepStats};
 use crate::seed::{Purpose, mix};
@@ -105,7 +105,10 @@ impl Engine {
         batch.fill(&data, &rows)?;
         let replica = if let ModelSpec::Torchscript { path, digest, .. } = &spec.model {
             torch::pin_threads();
-            let model = Torchscript::load(path, digest, &task, batch.input())?;
+            let mut others = Batch::new(&task, micro_batch as usize).doing("allocate a batch")?;
+            sampler.rows(1, 0, micro_batch, train.logical_shards, &mut rows);
+            others.fill(&data, &rows)?;
+            let model = Torchscript::load(path, digest, &task, [batch.input(), others.input()])?;
             let mut replica = Replica::new(task, Box::new(model), recipe, device.into())?;
             trial::run(&mut replica, &batch, train.seed)?;
             replica
@@ -166,8 +169,46 @@ impl Engine {
         out: &[Cell<f32>],
         ready: &mut dyn FnMut(usize),
     ) -> Result<(), EngineError> {
+        self.shard(Instance::Training, step, shard, out, ready)
+    }
+
+    /// The same vector, computed once more by a second instance of the model: equal bits, unless the model's passes depend on
+    /// more than the state, or this machine's arithmetic went wrong in one of the two.
+    ///
+    /// # Errors
+    /// As [`Engine::train_shard`].
+    ///
+    /// # Panics
+    /// As [`Engine::train_shard`].
+    pub fn audit_shard(&mut self, step: u64, shard: u32, out: &[Cell<f32>]) -> Result<(), EngineError> {
+        self.shard(Instance::Audit, step, shard, out, &mut |_| {})
+    }
+
+    fn shard(
+        &mut self,
+        instance: Instance,
+        step: u64,
+        shard: u32,
+        out: &[Cell<f32>],
+        ready: &mut dyn FnMut(usize),
+    ) -> Result<(), EngineError> {
         let seed = self.training_batch(step, shard)?;
-        self.replica.gradient(self.batch.input(), self.batch.target(), seed, out, ready)
+        self.replica.gradient(instance, (self.batch.input(), self.batch.target()), seed, out, ready)
+    }
+
+    /// Which logical shard of a step an audit computes a second time: a function of the job's seed and the step.
+    #[must_use]
+    pub fn audited_shard(&self, step: u64) -> u32 {
+        (mix(self.seed, Purpose::Audit, step, 0) % u64::from(self.logical_shards)) as u32
+    }
+
+    /// Compares what the model has beside the state with what that was at first, value by value. To be called before a state
+    /// is saved.
+    ///
+    /// # Errors
+    /// [`EngineError::Moved`] names the first tensor that has other values.
+    pub fn check_constants(&self) -> Result<(), EngineError> {
+        self.replica.check_constants()
     }
 
     /// The same into a flat float32 tensor on the device that passes are computed on, [`Device::to_torch`]. What is put on
@@ -179,8 +220,40 @@ impl Engine {
     /// # Panics
     /// As [`Engine::train_shard`].
     pub fn train_shard_into(&mut self, step: u64, shard: u32, out: &tch::Tensor) -> Result<(), EngineError> {
+        self.shard_into(Instance::Training, step, shard, out)
+    }
+
+    /// [`Engine::audit_shard`] into such a tensor.
+    ///
+    /// # Errors
+    /// As [`Engine::train_shard`].
+    ///
+    /// # Panics
+    /// As [`Engine::train_shard`].
+    pub fn audit_shard_into(&mut self, step: u64, shard: u32, out: &tch::Tensor) -> Result<(), EngineError> {
+        self.shard_into(Instance::Audit, step, shard, out)
+    }
+
+    /// The values of such a tensor, once they are computed.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn values(&self, of: &tch::Tensor) -> Result<Vec<f32>, EngineError> {
+        let mut values = vec![0f32; of.numel()];
+        let copied = of.f_to_device(tch::Device::Cpu).and_then(|of| of.f_copy_data(&mut values, of.numel()));
+        copied.doing("read a vector")?;
+        Ok(values)
+    }
+
+    fn shard_into(
+        &mut self,
+        instance: Instance,
+        step: u64,
+        shard: u32,
+        out: &tch::Tensor,
+    ) -> Result<(), EngineError> {
         let seed = self.training_batch(step, shard)?;
-        self.replica.gradient_into(self.batch.input(), self.batch.target(), seed, out)
+        self.replica.gradient_into(instance, (self.batch.input(), self.batch.target()), seed, out)
     }
 
     /// Reads a shard's samples of a step; what its random numbers follow from.

@@ -45,6 +45,12 @@ pub enum EngineError {
         /// Which part of the computation, such as a parameter's gradient.
         what: String,
     },
+    /// A pass wrote to what was no part of the state: the job can't be exact.
+    #[error("model: expected {tensor} to stay as it is, as in the trial passes, found other values")]
+    Moved {
+        /// Its name in the module.
+        tensor: String,
+    },
     /// The pinned data can't be had as it was pinned: the job fails.
     #[error(transparent)]
     Data(#[from] trainctl_data::DataError),
@@ -89,6 +95,10 @@ impl EngineError {
         match self {
             Self::Spec { hint, .. } | Self::Device { hint, .. } => Some(hint),
             Self::NotFinite { what: NotFinite::Buffer, .. } => Some("look for broken values in the data"),
+            Self::Moved { .. } => Some(
+                "keep what a pass changes in a float32 buffer that each pass changes, or in one of up to 65,536 elements: \
+                 those are part of the state",
+            ),
             Self::NotDeterministic { .. } => Some(
                 "use operations that are deterministic, draw random numbers with torch's default generator \
                  only, and dropout only while module.training",

@@ -6,7 +6,7 @@
 use crate::cells;
 use crate::device::{self, Device, Placement};
 use crate::error::{Doing, EngineError};
-use crate::model;
+use crate::model::{self, Instance};
 use crate::replica::{Recipe, Replica};
 use crate::seed::{Purpose, Stream, mix};
 use crate::storage::Storage;
@@ -90,7 +90,8 @@ fn measure_gpt(compute: ComputeSpec, placement: Placement, hasher: &mut blake3::
     measure(task, &model, compute, placement, &input, &target, hasher)
 }
 
-/// Some steps of training and an evaluation.
+/// Some steps of training and an evaluation. The buffers are measured as passes leave them, and averaged: what a machine's
+/// arithmetic gives does not depend on how a step of a job combines them.
 fn measure(
     task: Task,
     model: &ModelSpec,
@@ -114,17 +115,22 @@ fn measure(
     };
     let mut replica = Replica::new(task, model, recipe, placement)?;
     let mut vector = vec![0f32; replica.vector_len()];
+    let buffers = replica.buffers();
     for step in 0..STEPS {
         let mut sum = vec![0f32; replica.vector_len()];
         for shard in 0..SHARDS {
             let seed = mix(SEED, Purpose::Dropout, step, u64::from(shard));
-            replica.gradient(input, target, seed, cells::of(&mut vector), &mut |_| {})?;
+            replica.gradient(Instance::Training, (input, target), seed, cells::of(&mut vector), &mut |_| {})?;
+            vector[buffers.clone()].copy_from_slice(replica.buffers_after_pass());
             hasher.update(bytemuck::cast_slice(&vector));
             for (sum, value) in sum.iter_mut().zip(&vector) {
                 *sum += value;
             }
         }
         replica.apply(step, &sum)?;
+        for (value, sum) in replica.state_mut()[buffers.clone()].iter_mut().zip(&sum[buffers.clone()]) {
+            *value = sum / SHARDS as f32;
+        }
         hasher.update(bytemuck::cast_slice(replica.state()));
     }
     hasher.update(&replica.score(input, target)?.loss.to_le_bytes());

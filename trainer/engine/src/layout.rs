@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! state   [ parameters | buffers | slot 0 of all parameters | slot 1 of all parameters | counters | frozen parameters ]
-//! vector  [ gradient   | buffers | loss, then zeros ]
+//! vector  [ gradient   | what the pass added to the buffers | loss, then zeros ]
 //! ```
-//! Frozen parameters have neither gradient nor slots, and lie last. Counters are whole numbers, which float32 holds exactly up to 2^24. They follow from the steps, not from the sum.
+//! Frozen parameters have neither gradient nor slots, and lie last. Counters are whole numbers, which float32 holds exactly
+//! up to 2^24. They follow from the steps, not from the sum.
 //!
 //! Every tensor starts at a 64-byte boundary (kernels may choose their path, and so their bits, by alignment), and so
 //! does every region. What lies between is zero and stays zero.
@@ -84,6 +85,7 @@ impl Layout {
             offset: start + place.offset,
             len: place.len,
             constant: false,
+            absent: None,
         };
         let mut describe = |prefix: &str, group: Group, start: usize, declared: &[&Declared], places: &[Place]| {
             for (tensor, place) in declared.iter().zip(places) {
@@ -166,7 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn declared(shapes: Vec<Vec<i64>>) -> Vec<Declared> {
-        let declare = |(i, shape)| Declared { name: format!("t{i}"), shape, initial: Initial::Zero };
+        let declare = |(i, shape): (usize, Vec<i64>)| Declared::new(format!("t{i}"), &shape, Initial::Zero);
         shapes.into_iter().enumerate().map(declare).collect()
     }
 

@@ -16,6 +16,7 @@ mod layout;
 mod mirror;
 mod model;
 mod norm;
+mod numbers;
 mod optimizer;
 mod replica;
 mod schedule;

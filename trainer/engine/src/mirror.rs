@@ -115,7 +115,7 @@ mod tests {
     use crate::cells;
     use crate::device::Placement;
     use crate::model::torchscript::Torchscript;
-    use crate::model::{self, Model};
+    use crate::model::{self, Instance, Model};
     use crate::replica::{Recipe, Replica};
     use crate::seed::Stream;
     use crate::storage::Storage;
@@ -127,7 +127,7 @@ mod tests {
     fn module(task: &Task, input: &tch::Tensor) -> Box<dyn Model> {
         let path = format!("{}/tests/modules/conv.pt", env!("CARGO_MANIFEST_DIR"));
         let digest = format!("blake3:{}", blake3::hash(&std::fs::read(&path).expect("the module")).to_hex());
-        Box::new(Torchscript::load(&path, &digest, task, input).expect("load the module"))
+        Box::new(Torchscript::load(&path, &digest, task, [input, input]).expect("load the module"))
     }
 
     fn built_in(task: &Task, _: &tch::Tensor) -> Box<dyn Model> {
@@ -178,7 +178,7 @@ mod tests {
                 let mut lowest = usize::MAX;
                 let ready = &mut |from: usize| lowest = from;
                 replica
-                    .gradient(input.tensor(), target.tensor(), step * 2 + shard, cells::of(&mut vector), ready)
+                    .gradient(Instance::Training, (input.tensor(), target.tensor()), step * 2 + shard, cells::of(&mut vector), ready)
                     .expect("a gradient");
                 assert_eq!(lowest, 0, "all is ready in the end");
                 sum.iter_mut().zip(&vector).for_each(|(sum, value)| *sum += value);
@@ -196,12 +196,12 @@ mod tests {
                 let (mut replica, input, target) = replica(model, freeze, Placement::Beside(tch::Device::Cpu));
                 let mut host = vec![f32::NAN; replica.vector_len()];
                 replica
-                    .gradient(input.tensor(), target.tensor(), 7, cells::of(&mut host), &mut |_| {})
+                    .gradient(Instance::Training, (input.tensor(), target.tensor()), 7, cells::of(&mut host), &mut |_| {})
                     .expect("a gradient");
                 let device = Storage::<f32>::zeros(&[host.len() as i64]).expect("a vector");
                 // What an earlier round left.
                 drop(device.tensor().shallow_clone().fill_(f64::NAN));
-                replica.gradient_into(input.tensor(), target.tensor(), 7, device.tensor()).expect("a gradient");
+                replica.gradient_into(Instance::Training, (input.tensor(), target.tensor()), 7, device.tensor()).expect("a gradient");
                 let bits = |floats: &[f32]| floats.iter().map(|float| float.to_bits()).collect::<Vec<_>>();
                 assert!(bits(&host) == bits(device.as_slice()), "{freeze:?}");
             }

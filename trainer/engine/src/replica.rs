@@ -4,10 +4,11 @@ use crate::cells;
 use crate::device::Placement;
 use crate::error::{Doing, EngineError, NotFinite};
 use crate::gradients::Gradients;
-use crate::layout::{Counter, Layout, Parameter, Place};
+use crate::layout::{Counter, Layout, Parameter};
 use crate::mirror::Mirror;
-use crate::model::{Declared, Model, Pass, Views, initial_seed};
+use crate::model::{Declared, Instance, Model, Pass, Views, initial_seed};
 use crate::norm::sum_of_squares;
+use crate::numbers::as_read;
 use crate::optimizer::{self, Update};
 use crate::schedule::share_of_peak;
 use crate::skips::{self, Skips};
@@ -52,8 +53,8 @@ pub(crate) struct Replica {
     recipe: Recipe,
     layout: Layout,
     state: Storage<f32>,
-    /// Of them, the model's come first.
-    model_counters: usize,
+    /// As what passes read the buffers.
+    buffer_kinds: Vec<Kind>,
     /// Where passes are computed, if not on the state itself.
     mirror: Option<Mirror>,
     /// The leaves of autograd's graph, on the state's memory or its mirror's; those that are frozen ask for no gradient.
@@ -75,28 +76,20 @@ impl Replica {
         placement: Placement,
     ) -> Result<Self, EngineError> {
         torch::pin_threads();
-        let (parameters, buffers, counters) = (model.parameters(), model.buffers(), model.counters());
-        let skip_counter = skips::counter(recipe.on_nonfinite);
-        let all_counters: Vec<Counter> = counters
-            .iter()
-            .map(|(name, shape, _)| Counter { name: name.clone(), shape: shape.clone(), group: Group::Model })
-            .chain(skip_counter)
-            .collect();
+        let (parameters, buffers) = (model.parameters(), model.buffers());
+        let counters: Vec<Counter> = skips::counter(recipe.on_nonfinite).into_iter().collect();
         let frozen = frozen(&recipe.freeze, &parameters)?;
         let all_parameters: Vec<Parameter<'_>> =
             parameters.iter().zip(&frozen).map(|(declared, &frozen)| Parameter { declared, frozen }).collect();
-        let layout = Layout::new(&all_parameters, &buffers, optimizer::slot_names(&recipe.optimizer), &all_counters);
+        let mut layout = Layout::new(&all_parameters, &buffers, optimizer::slot_names(&recipe.optimizer), &counters);
         let buffer_starts: Vec<usize> =
             layout.buffers.iter().map(|place| layout.parameters_len + place.offset).collect();
-        let allocate = || -> Result<Self, TchError> {
+        let allocate = move || -> Result<Self, TchError> {
             let mut state = Storage::zeros(&[layout.state_len() as i64])?;
             let starts = layout.starts.iter().chain(&buffer_starts);
             for (i, (tensor, &start)) in parameters.iter().chain(&buffers).zip(starts).enumerate() {
                 let values = start..start + tensor.shape.iter().product::<i64>() as usize;
                 tensor.initial.fill(initial_seed(recipe.seed, i), &mut state.as_mut_slice()[values]);
-            }
-            for ((_, _, first), place) in counters.iter().zip(&layout.counters) {
-                state.as_mut_slice()[layout.counters_start() + place.offset] = *first;
             }
             let scratch = Storage::zeros(&[layout.buffers_len as i64])?;
             let mut mirror = match placement {
@@ -124,6 +117,13 @@ impl Replica {
             if let Some(mirror) = &mirror {
                 mirror.take_parameters(&mut state)?;
             }
+            for buffer in buffers.iter().filter(|buffer| buffer.may_be_absent) {
+                let of_buffer = |it: &&mut TensorInfo| it.group == Group::Model && it.name == buffer.name;
+                if let Some(tensor) = layout.tensors.iter_mut().find(of_buffer) {
+                    let bits = tensor.values(state.as_slice()).iter().map(|value| value.to_bits());
+                    tensor.absent = Some(bits.collect());
+                }
+            }
             let mut trained = Vec::new();
             for (leaf, &frozen) in leaves.iter().zip(&frozen) {
                 if frozen {
@@ -138,7 +138,7 @@ impl Replica {
                 parameters: leaves,
                 scratch_buffers: views.scratch,
                 norm_blocks: Vec::new(),
-                model_counters: counters.len(),
+                buffer_kinds: buffers.iter().map(|buffer| buffer.kind).collect(),
                 task,
                 model,
                 recipe,
@@ -174,12 +174,12 @@ impl Replica {
         self.layout.vector_len()
     }
 
-    /// Writes the gradient of the batch's mean loss, the buffers after its forward pass, and the loss, to `out`. Random
+    /// Writes the gradient of the batch's mean loss, what its forward pass added to the buffers, and the loss, to `out`. Random
     /// numbers follow from `seed`. `ready` is told during the pass from which element on `out` is final, in the end 0.
     pub(crate) fn gradient(
         &mut self,
-        input: &Tensor,
-        target: &Tensor,
+        instance: Instance,
+        (input, target): (&Tensor, &Tensor),
         seed: u64,
         out: &[Cell<f32>],
         ready: &mut dyn FnMut(usize),
@@ -188,12 +188,12 @@ impl Replica {
         torch::pin_threads();
         let (gradient, rest) = out.split_at(self.layout.parameters_len);
         let (buffers, tail) = rest.split_at(self.layout.buffers_len);
-        let loss = self.training_loss(input, target, seed).doing("compute a forward pass")?;
+        let loss = self.training_loss(instance, input, target, seed).doing("compute a forward pass")?;
         let value = loss.f_double_value(&[]).doing("read the loss")? as f32;
         if let Some(mirror) = &self.mirror {
             mirror.take_buffers(&mut self.scratch).doing("read the buffers")?;
         }
-        cells::fill(buffers, self.scratch.as_slice());
+        self.write_added(buffers);
         tail.iter().for_each(|float| float.set(0.0));
         tail[0].set(value);
         ready(self.layout.parameters_len);
@@ -203,8 +203,8 @@ impl Replica {
     /// The same into a flat float32 tensor where passes are computed. What is put on the device need not be done yet.
     pub(crate) fn gradient_into(
         &mut self,
-        input: &Tensor,
-        target: &Tensor,
+        instance: Instance,
+        (input, target): (&Tensor, &Tensor),
         seed: u64,
         out: &Tensor,
     ) -> Result<(), EngineError> {
@@ -212,11 +212,10 @@ impl Replica {
         torch::pin_threads();
         let (parameters, buffers) = (self.layout.parameters_len as i64, self.layout.buffers_len as i64);
         let tail = parameters + buffers;
-        let loss = self.training_loss(input, target, seed).doing("compute a forward pass")?;
+        let loss = self.training_loss(instance, input, target, seed).doing("compute a forward pass")?;
         let fill = || -> Result<Tensor, TchError> {
             let _without_graph = tch::no_grad_guard();
-            let found = self.mirror.as_ref().map_or(self.scratch.tensor(), Mirror::buffers);
-            out.f_narrow(0, parameters, buffers)?.f_copy_(found)?;
+            out.f_narrow(0, parameters, buffers)?.f_copy_(&self.added()?)?;
             out.f_narrow(0, tail, out.numel() as i64 - tail)?.f_zero_()?.f_narrow(0, 0, 1)?.f_copy_(&loss)?;
             out.f_narrow(0, 0, parameters)
         };
@@ -224,27 +223,93 @@ impl Replica {
         self.gradients.backward_into(&loss, &gradient).doing("compute a gradient")
     }
 
-    fn training_loss(&mut self, input: &Tensor, target: &Tensor, seed: u64) -> Result<Tensor, TchError> {
+    /// Where the buffers lie, in the state and, as what is added to them, in a round's vector.
+    pub(crate) fn buffers(&self) -> Range<usize> {
+        self.layout.parameters_len..self.layout.parameters_len + self.layout.buffers_len
+    }
+
+    /// The buffers as the last pass that wrote a vector left them.
+    pub(crate) fn buffers_after_pass(&self) -> &[f32] {
+        self.scratch.as_slice()
+    }
+
+    /// What the last pass added to each element of the buffers, from the scratch. Zero for one that it left as it was, also
+    /// where that is infinite or NaN.
+    fn write_added(&self, out: &[Cell<f32>]) {
+        out.iter().for_each(|added| added.set(0.0));
+        let scratch = self.scratch.as_slice();
+        for (range, before) in self.buffers_as_read() {
+            let after = &scratch[range.clone()];
+            for ((added, before), after) in out[range].iter().zip(before).zip(after) {
+                added.set(if before.to_bits() == after.to_bits() { 0.0 } else { after - before });
+            }
+        }
+    }
+
+    /// The same on the device, whose buffers the pass wrote to while the scratch is as it was.
+    fn added(&self) -> Result<Tensor, TchError> {
+        let Some(mirror) = &self.mirror else {
+            let added = Tensor::f_zeros([self.layout.buffers_len as i64], (MASTER, tch::Device::Cpu))?;
+            let mut values = vec![0.0; self.layout.buffers_len];
+            self.write_added(cells::of(&mut values));
+            added.shallow_clone().f_copy_(&Tensor::f_from_slice(&values)?)?;
+            return Ok(added);
+        };
+        let (before, after) = (mirror.here(self.scratch.tensor())?, mirror.buffers());
+        let bits = |of: &Tensor| of.f_view_dtype(Kind::Int);
+        let same = bits(&before)?.f_eq_tensor(&bits(after)?)?;
+        after.f_sub(&before)?.f_masked_fill(&same, 0.0)
+    }
+
+    /// Each buffer's elements among all buffers', and what a pass finds in them.
+    fn buffers_as_read(&self) -> impl Iterator<Item = (Range<usize>, impl Iterator<Item = f32>)> {
+        let state = &self.state.as_slice()[self.layout.parameters_len..];
+        self.layout.buffers.iter().zip(&self.buffer_kinds).map(move |(place, &kind)| {
+            let range = place.offset..place.offset + place.len;
+            (range.clone(), state[range].iter().map(move |&value| as_read(kind, value)))
+        })
+    }
+
+    fn training_loss(
+        &mut self,
+        instance: Instance,
+        input: &Tensor,
+        target: &Tensor,
+        seed: u64,
+    ) -> Result<Tensor, TchError> {
         let _generator = self.model.draws().then(|| torch::seeded(seed));
-        let outputs = self.forward(input, true)?;
+        let outputs = self.forward(instance, input, true)?;
         self.task.loss(&outputs, &self.here(target)?, Reduction::Mean)
     }
 
     /// A pass over the state's own values; what it does to buffers stays in the scratch.
-    fn forward(&mut self, input: &Tensor, training: bool) -> Result<Tensor, TchError> {
-        let of_state = self.layout.parameters_len..self.layout.parameters_len + self.layout.buffers_len;
-        self.scratch.as_mut_slice().copy_from_slice(&self.state.as_slice()[of_state]);
+    fn forward(&mut self, instance: Instance, input: &Tensor, training: bool) -> Result<Tensor, TchError> {
+        self.fill_scratch();
         if let Some(mirror) = &mut self.mirror {
             mirror.begin(&self.state, &self.scratch)?;
         }
-        let start = self.layout.counters_start();
-        let counter = |place: &Place| self.state.as_slice()[start + place.offset];
-        let counters: Vec<f32> = self.layout.counters[..self.model_counters].iter().map(counter).collect();
-        let pass = Pass::new(&self.parameters, &self.scratch_buffers, &counters, compute(&self.recipe), training);
+        let pass = Pass::new(&self.parameters, &self.scratch_buffers, compute(&self.recipe), training, instance);
         let input = self.here(input)?;
         let outputs = self.model.forward(&input, &pass)?;
         debug_assert!(pass.is_complete(), "the model used all that it declared");
         Ok(outputs)
+    }
+
+    /// Puts the buffers where a pass finds them, as it reads them.
+    fn fill_scratch(&mut self) {
+        let of_state = self.buffers();
+        let (scratch, state) = (self.scratch.as_mut_slice(), &self.state.as_slice()[of_state]);
+        scratch.copy_from_slice(state);
+        for (place, &kind) in self.layout.buffers.iter().zip(&self.buffer_kinds).filter(|(_, kind)| **kind != MASTER) {
+            for value in &mut scratch[place.offset..place.offset + place.len] {
+                *value = as_read(kind, *value);
+            }
+        }
+    }
+
+    /// Compares what the model has beside the state with what that was at first.
+    pub(crate) fn check_constants(&self) -> Result<(), EngineError> {
+        self.model.check_constants()
     }
 
     /// The tensor where passes are computed.
@@ -263,7 +328,7 @@ impl Replica {
     pub(crate) fn outputs(&mut self, input: &Tensor) -> Result<Tensor, EngineError> {
         torch::pin_threads();
         let _without_graph = tch::no_grad_guard();
-        self.forward(input, false).doing("compute an evaluation pass")
+        self.forward(Instance::Training, input, false).doing("compute an evaluation pass")
     }
 
     /// The update number `step`, counted from 0, from the sum of all shards' vectors. When the sum is not finite, the
@@ -300,15 +365,14 @@ impl Replica {
         if let Some(mirror) = &mut self.mirror {
             mirror.updated();
         }
-        let (before, counters) = self.state.as_mut_slice().split_at_mut(self.layout.counters_start());
+        let (before, _counters) = self.state.as_mut_slice().split_at_mut(self.layout.counters_start());
         let (parameters, rest) = before.split_at_mut(self.layout.parameters_len);
         let (running, slots) = rest.split_at_mut(self.layout.buffers_len);
         optimizer::apply(&self.recipe.optimizer, &self.layout, update, parameters, slots, gradient);
-        for (running, &sum) in running.iter_mut().zip(buffers) {
-            *running = sum * mean;
-        }
-        for place in &self.layout.counters[..self.model_counters] {
-            counters[place.offset] += 1.0;
+        // In double precision, so that a count that each shard raises by one is raised by one.
+        let shards = f64::from(self.recipe.logical_shards);
+        for (running, &added) in running.iter_mut().zip(buffers).filter(|(_, added)| **added != 0.0) {
+            *running = (f64::from(*running) + f64::from(added) / shards) as f32;
         }
         if let Some(mut skips) = self.skips() {
             skips.end_row();
@@ -339,7 +403,7 @@ impl Replica {
     }
 
     fn skips_range(&self) -> Option<Range<usize>> {
-        let place = self.layout.counters.get(self.model_counters)?;
+        let place = self.layout.counters.first()?;
         let start = self.layout.counters_start() + place.offset;
         Some(start..start + place.len)
     }

@@ -11,6 +11,8 @@ pub(crate) enum Purpose {
     Dropout = 2,
     /// The fixed inputs of the fingerprint.
     Fingerprint = 3,
+    /// Which logical shard of a step is computed a second time.
+    Audit = 4,
 }
 
 /// The output function of SplitMix64 (Steele, Lea and Flood, 2014).

@@ -1,9 +1,10 @@
-//! What is tried with a module of the user's before it trains: that the same input gives the same bits, with other
-//! random numbers in evaluation and other batch sizes as well.
+//! What is tried with a module of the user's before it trains: that the same input gives the same bits, in a second instance
+//! of it, with other random numbers in evaluation and other batch sizes as well.
 
 use crate::batch::Batch;
 use crate::cells;
 use crate::error::{Doing, EngineError};
+use crate::model::Instance;
 use crate::replica::Replica;
 use crate::seed::{Purpose, mix};
 use crate::torch;
@@ -12,14 +13,18 @@ use tch::{TchError, Tensor};
 /// Tries the replica on a batch; the state stays as it is.
 pub(crate) fn run(replica: &mut Replica, batch: &Batch, seed: u64) -> Result<(), EngineError> {
     let (input, target) = (batch.input(), batch.target());
-    let len = replica.vector_len();
-    let mut first = vec![0f32; len];
-    let mut again = vec![0f32; len];
     let of_pass = mix(seed, Purpose::Dropout, 0, 0);
-    replica.gradient(input, target, of_pass, cells::of(&mut first), &mut |_| {})?;
-    replica.gradient(input, target, of_pass, cells::of(&mut again), &mut |_| {})?;
-    if let Some(at) = first.iter().zip(&again).position(|(a, b)| a.to_bits() != b.to_bits()) {
-        return Err(EngineError::NotDeterministic { what: replica.part_at(at) });
+    let mut vector = |instance| -> Result<Vec<f32>, EngineError> {
+        let mut out = vec![0f32; replica.vector_len()];
+        replica.gradient(instance, (input, target), of_pass, cells::of(&mut out), &mut |_| {})?;
+        Ok(out)
+    };
+    let first = vector(Instance::Training)?;
+    for instance in [Instance::Training, Instance::Audit] {
+        let again = vector(instance)?;
+        if let Some(at) = first.iter().zip(&again).position(|(a, b)| a.to_bits() != b.to_bits()) {
+            return Err(EngineError::NotDeterministic { what: replica.part_at(at) });
+        }
     }
     let outputs = evaluated(replica, input, seed, 0)?;
     if !same_bits(&outputs, &evaluated(replica, input, seed, 1)?)? {

@@ -4,7 +4,21 @@ mod common;
 
 use common::{Fixture, SHARDS, bits, digest, evaluate, in_another_process, report, train, vector};
 
-const MODELS: [&str; 8] = ["mlp", "convnet", "gpt", "mlp-bf16", "convnet-bf16", "gpt-bf16", "conv.pt", "text.pt"];
+const MODELS: [&str; 13] = [
+    "mlp",
+    "convnet",
+    "gpt",
+    "mlp-bf16",
+    "convnet-bf16",
+    "gpt-bf16",
+    "conv.pt",
+    "text.pt",
+    "counted.pt",
+    "momentum.pt",
+    "through.pt",
+    "late.pt",
+    "quantised.pt",
+];
 
 #[test]
 fn a_shard_has_the_same_bits_first_or_last_and_in_another_engine() {

@@ -1,8 +1,10 @@
 //! Where a drill lets this worker fail. `TRAINCTL_FAIL_AT="w2@12:reduce"` kills worker `w2` with SIGKILL when it gets to
 //! that phase with 12 or more updates applied; `w2@12:flip` flips one bit of its parameters instead, before the step
-//! from 12 updates on is computed, and once; `w2@20:flip-saved` flips one in the copy that is to be saved. Several are separated by commas.
+//! from 12 updates on is computed, and once; `w2@20:flip-saved` flips one in the copy that is to be saved, and
+//! `w2@20:flip-gradient` one in the next vector of its that an audit looks at. Several are separated by commas.
 
 use anyhow::{Context, bail};
+use std::cell::Cell;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +41,8 @@ pub(crate) enum Moment {
     Flip,
     /// Before the copy of the state is digested and written: a bit of it flips.
     FlipSaved,
+    /// When a shard's vector that is audited is computed, and before anybody else has it: a bit of it flips.
+    FlipGradient,
 }
 
 impl FromStr for Moment {
@@ -59,9 +63,10 @@ impl FromStr for Moment {
             "evaluate" => Self::Evaluate,
             "flip" => Self::Flip,
             "flip-saved" => Self::FlipSaved,
+            "flip-gradient" => Self::FlipGradient,
             _ => bail!(
                 "expected compute, reduce, gather, apply, save, checkpoint, load, rendezvous, serve-state, fetch-state, \
-                 evaluate, flip or flip-saved, found {text:?}"
+                 evaluate, flip, flip-saved or flip-gradient, found {text:?}"
             ),
         })
     }
@@ -115,6 +120,15 @@ impl Faults {
 
     /// Flips the top bit of a value's mantissa if this is the moment.
     pub(crate) fn flip(&self, step: u64, moment: Moment, values: &mut [f32]) {
+        self.flip_cell(step, moment, Cell::from_mut(values).as_slice_of_cells());
+    }
+
+    /// The same in a shard's vector that is audited.
+    pub(crate) fn flip_gradient(&self, step: u64, vector: &[Cell<f32>]) {
+        self.flip_cell(step, Moment::FlipGradient, vector);
+    }
+
+    fn flip_cell(&self, step: u64, moment: Moment, values: &[Cell<f32>]) {
         let due = self
             .0
             .iter()
@@ -124,8 +138,8 @@ impl Faults {
         }
         tracing::info!(step, ?moment, "flips a bit as {VARIABLE} says");
         // The flip of a zero would be a value too small to outlive the next update.
-        if let Some(value) = values.iter_mut().find(|value| value.is_normal()) {
-            *value = f32::from_bits(value.to_bits() ^ 1 << (f32::MANTISSA_DIGITS - 2));
+        if let Some(cell) = values.iter().find(|cell| cell.get().is_normal()) {
+            cell.set(f32::from_bits(cell.get().to_bits() ^ 1 << (f32::MANTISSA_DIGITS - 2)));
         }
     }
 }

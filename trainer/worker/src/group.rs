@@ -147,7 +147,7 @@ impl Trainer {
             if round.phase == Phase::Evaluate {
                 self.remember_evaluation();
             }
-            self.at_boundary(mesh, agreement.save);
+            self.at_boundary(mesh, agreement.save)?;
             if agreement.switch_to.is_some() {
                 return Ok(agreement.switch_to);
             }

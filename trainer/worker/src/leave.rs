@@ -30,7 +30,7 @@ impl Trainer {
         if next.members.is_empty() {
             let order = self.order(&mesh, next.reason.clone());
             if order.step > 0 {
-                let pending = self.begin(&order);
+                let pending = self.begin(&order)?;
                 match self.compare_saved(&mut mesh, order.step, &pending) {
                     Ok(()) | Err(RoundError::Mesh(_)) => {}
                     Err(error) => {
@@ -92,14 +92,16 @@ impl Trainer {
 
     fn save_alone(&mut self, generation: u64, why: String) -> Result<(), Failure> {
         let Some(position) = self.position.filter(|p| p.step > 0) else { return Ok(()) };
-        let order = Order { step: position.step, part: 0, parts: 1, generation, loss: self.loss, why };
+        let (step, loss, audits_passed) = (position.step, self.loss, self.audits_passed);
+        let order = Order { step, part: 0, parts: 1, generation, loss, audits_passed, why };
         tracing::info!(step = order.step, "saves alone: there is no other state to compare this one with");
-        let pending = self.begin(&order);
+        let pending = self.begin(&order)?;
         self.complete(pending, order, false)
     }
 
-    fn begin(&self, order: &Order) -> Pending {
-        self.parts.saver.begin(order.clone(), self.parts.engine.state(), Some(PARTS_PATIENCE))
+    fn begin(&self, order: &Order) -> Result<Pending, Failure> {
+        self.parts.engine.check_constants()?;
+        Ok(self.parts.saver.begin(order.clone(), self.parts.engine.state(), Some(PARTS_PATIENCE)))
     }
 
     /// Waits until the checkpoint is committed, with the others' parts or, when they don't come, alone. Nothing
@@ -123,7 +125,7 @@ impl Trainer {
         let order = self.order(&mesh, FINAL.to_owned());
         let (step, generation) = (order.step, order.generation);
         let control = self.parts.control.clone();
-        let pending = self.begin(&order);
+        let pending = self.begin(&order)?;
         if let Err(error) = self.compare_saved(&mut mesh, step, &pending) {
             // Or the roll-back would wait for parts that never come.
             drop(pending);

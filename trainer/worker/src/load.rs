@@ -163,6 +163,7 @@ impl Trainer {
         let (poller, state) = (&mut self.parts.poller, self.parts.engine.state_mut());
         mesh.gather(poller, round, &ranges, state, &interrupted)?;
         self.loss = shares.manifest.loss;
+        self.audits_passed = self.audits_passed.max(shares.manifest.audits_passed);
         let (files, bytes) = (shares.files(mesh.rank()), shares.bytes(mesh.rank()));
         tracing::info!(step, files, bytes, of_bytes = shares.manifest.bytes(), "goes on from a checkpoint");
         Ok(true)
@@ -225,6 +226,7 @@ impl Trainer {
                 }
                 step = loaded.manifest.step;
                 self.loss = loaded.manifest.loss;
+                self.audits_passed = self.audits_passed.max(loaded.manifest.audits_passed);
                 tracing::info!(step, "goes on from a checkpoint");
             }
         }

@@ -2,6 +2,7 @@
 //! when it is told to or when its instance is taken. People don't start it by hand; a pool does.
 
 mod attachment;
+mod audit;
 mod control;
 mod faults;
 mod follow;

@@ -14,7 +14,7 @@ use trainctl_proto::v1::worker_message::Body;
 use trainctl_proto::v1::{Corrupt, Differing, Rollback, Settled};
 use trainer_collective::{Mesh, MeshError};
 use trainer_core::membership::Header;
-use trainer_core::replicas::{Accord, Checksum, Dispute, Subject, compare, one};
+use trainer_core::replicas::{Accord, Audited, Checksum, Dispute, Subject, compare, one};
 use trainer_core::{Assignment, Round};
 
 /// How long the save of an earlier, undisputed state may take before the roll-back: it is then what to go on from.
@@ -36,7 +36,7 @@ fn short(digest: &Digest) -> u64 {
     u64::from_le_bytes(*digest.as_bytes().first_chunk().unwrap_or(&[0; 8]))
 }
 
-fn hex(digest: u64) -> String {
+pub(crate) fn hex(digest: u64) -> String {
     digest.to_be_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -126,16 +126,30 @@ impl Trainer {
     pub(crate) fn differ(&mut self, assignment: &Assignment, dispute: &Dispute) -> Next {
         let shown = assignment.members.iter().zip(&dispute.digests);
         let digests = shown.filter_map(|(member, digest)| Some((member.worker.clone(), hex((*digest)?)))).collect();
-        let differing = Differing { step: dispute.step, subject: dispute.subject.name().to_owned(), digests };
-        tracing::error!(
-            step = dispute.step,
-            subject = differing.subject,
-            digests = ?differing.digests,
-            "workers hold different states; goes back to the newest agreement"
-        );
+        let subject = dispute.subject.name().to_owned();
+        let (shard, right) = match dispute.audited {
+            Some(Audited { shard, right }) => (Some(shard), hex(right)),
+            None => (None, String::new()),
+        };
+        let differing = Differing { step: dispute.step, subject, digests, shard, right };
+        let (step, digests) = (dispute.step, &differing.digests);
+        match shard {
+            Some(shard) => {
+                tracing::error!(step, shard, ?digests, "a worker computes wrongly; goes back to the newest agreement");
+            }
+            None => tracing::error!(
+                step,
+                subject = differing.subject,
+                ?digests,
+                "workers hold different states; goes back to the newest agreement"
+            ),
+        }
         self.parts.saver.rest(SAVE_PATIENCE);
         self.drop_state();
-        self.disputes.open = Some((dispute.step, dispute.subject));
+        // An audit has computed again before it blames anybody.
+        if dispute.audited.is_none() {
+            self.disputes.open = Some((dispute.step, dispute.subject));
+        }
         let generation = assignment.generation;
         self.parts.control.tell(Body::Corrupt(Corrupt { generation, differing: Some(differing) }));
         Next::Idle
@@ -182,6 +196,7 @@ impl Trainer {
             at_ms: unix_ms(SystemTime::now()),
             step: differing.step,
             subject: differing.subject,
+            shard: differing.shard,
             digests: differing.digests.into_iter().collect(),
             quarantined,
             back_to,

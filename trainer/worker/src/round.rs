@@ -1,5 +1,6 @@
 //! One round: this worker's logical shards, the exchange, the update; and what happens at the boundary after it.
 
+use crate::audit::Part;
 use crate::faults::Moment;
 use crate::gpus::{GpuError, GpuGroup};
 use crate::saver::Order;
@@ -75,6 +76,7 @@ impl Trainer {
             None => self.sum(mesh, round)?,
         };
         self.compare_shown(mesh, round, &headers)?;
+        self.compare_audit(mesh, round, &headers)?;
         self.parts.faults.at(step, Moment::Apply);
         self.absorb(round)?;
         self.publish(round);
@@ -93,6 +95,7 @@ impl Trainer {
             faults.at(step, if point == Point::Reduce { Moment::Reduce } else { Moment::Gather });
         };
         let shards = mesh.shards();
+        let mut audit = self.audit_part(mesh, round);
         let mut cx = Context {
             mesh,
             poller: &mut self.parts.poller,
@@ -113,15 +116,22 @@ impl Trainer {
                 faults.at(step, Moment::Evaluate);
             } else {
                 let (began, spent) = (Instant::now(), exchange.spent());
+                let part = audit.as_mut().filter(|part| part.concerns(shard));
+                let audited = part.is_some();
                 exchange
-                    .shard(&mut cx, shard, |vector, ready| engine.train_shard(step, shard, vector, ready))
+                    .shard(&mut cx, shard, |vector, ready| match part {
+                        Some(part) => part.shard(engine, shard, vector, ready),
+                        None => engine.train_shard(step, shard, vector, ready),
+                    })
                     .map_err(Failure::from)?;
                 self.parts.slowness.stretch(step, began);
-                let took = began.elapsed().saturating_sub(exchange.spent() - spent);
-                self.pace.shard_time.took(took.as_secs_f64());
+                if !audited {
+                    let took = began.elapsed().saturating_sub(exchange.spent() - spent);
+                    self.pace.shard_time.took(took.as_secs_f64());
+                }
             }
         }
-        let header = self.header(mesh, round);
+        let header = self.header(mesh, round, audit.as_ref());
         let mut cx = Context {
             mesh,
             poller: &mut self.parts.poller,
@@ -138,6 +148,7 @@ impl Trainer {
         let step = round.step;
         let (control, faults) = (self.parts.control.clone(), self.parts.faults.clone());
         let interrupted = || control.interrupts();
+        let mut audit = self.audit_part(mesh, round);
         gpus.begin();
         for shard in mesh.shards() {
             faults.at(step, Moment::Compute);
@@ -145,13 +156,17 @@ impl Trainer {
                 return Err(MeshError::Interrupted.into());
             }
             mesh.check()?;
-            let (began, engine) = (Instant::now(), &mut self.parts.engine);
-            let computed = gpus.shard(shard, |vector| engine.train_shard_into(step, shard, vector));
+            let began = Instant::now();
+            let part = audit.as_mut().filter(|part| part.concerns(shard));
+            let audited = part.is_some();
+            let computed = self.shard_on_gpus(gpus, part, (step, shard));
             computed.map_err(|error| self.gpus_ended(mesh, error))?;
             self.parts.slowness.stretch(step, began);
-            self.pace.shard_time.took(began.elapsed().as_secs_f64());
+            if !audited {
+                self.pace.shard_time.took(began.elapsed().as_secs_f64());
+            }
         }
-        let header = self.header(mesh, round).to_bytes();
+        let header = self.header(mesh, round, audit.as_ref()).to_bytes();
         let headers = mesh.notes(&mut self.parts.poller, round, header, &interrupted)?;
         let headers = mesh.headers(&headers)?;
         faults.at(step, Moment::Reduce);
@@ -203,7 +218,7 @@ impl Trainer {
         self.donor.admit(headers, next, state, length, &mut || faults.at(next.step, Moment::ServeState));
     }
 
-    fn header(&mut self, mesh: &Mesh, round: Round) -> Header {
+    fn header(&mut self, mesh: &Mesh, round: Round, audit: Option<&Part>) -> Header {
         self.save_asked |= self.parts.control.take_save().is_some();
         if let Some(took) = self.parts.saver.took() {
             self.saving.took(took);
@@ -217,8 +232,12 @@ impl Trainer {
             save_asked: self.save_asked && !last,
             saving: self.parts.saver.busy(),
             joiner: self.donor.offer(&self.parts.inbox, self.parts.engine.state().len()),
+            audits_passed: self.audits_passed,
             ..Header::default()
         };
+        if let Some(part) = audit {
+            part.show(&mut header);
+        }
         self.show_state(mesh, &mut header);
         header
     }
@@ -288,9 +307,13 @@ impl Trainer {
     }
 
     /// Between two rounds: a checkpoint that all agreed on begins.
-    pub(crate) fn at_boundary(&mut self, mesh: &Mesh, save: Option<Why>) {
-        let Some(position) = self.position else { return };
+    ///
+    /// # Errors
+    /// The model changed what is not part of its state, and would be saved without it.
+    pub(crate) fn at_boundary(&mut self, mesh: &Mesh, save: Option<Why>) -> Result<(), Failure> {
+        let Some(position) = self.position else { return Ok(()) };
         if let Some(why) = save {
+            self.parts.engine.check_constants()?;
             let why = if why == Why::Asked { "asked for".to_owned() } else { self.saving.rule() };
             self.save_asked = false;
             self.saving.begun(position.step, self.since_start());
@@ -298,6 +321,7 @@ impl Trainer {
             // How it ends is told to the coordinator by the writer.
             drop(self.parts.saver.begin(order, self.parts.engine.state(), None));
         }
+        Ok(())
     }
 
     /// This worker's part of a checkpoint of the current state.
@@ -308,6 +332,7 @@ impl Trainer {
             parts: u32::try_from(mesh.world_size()).unwrap_or(u32::MAX),
             generation: mesh.assignment().generation,
             loss: self.loss,
+            audits_passed: self.audits_passed,
             why,
         }
     }

@@ -36,6 +36,8 @@ pub(crate) struct Order {
     pub(crate) parts: u32,
     pub(crate) generation: u64,
     pub(crate) loss: Option<f64>,
+    /// Of the run, by then.
+    pub(crate) audits_passed: u64,
     pub(crate) why: String,
 }
 
@@ -317,8 +319,9 @@ impl Writer {
         if job.order.why == FINAL
             && let Some((step, state_digest)) = digest
         {
-            let (loss, at_ms) = (job.order.loss, unix_ms(SystemTime::now()));
-            events.push_back(RunEvent::Finished(Finish { step, state_digest, loss, at_ms }));
+            let Order { loss, audits_passed, .. } = job.order;
+            let at_ms = unix_ms(SystemTime::now());
+            events.push_back(RunEvent::Finished(Finish { step, state_digest, loss, audits_passed, at_ms }));
         }
         if !events.is_empty() {
             self.note(events.make_contiguous()).await;
@@ -400,6 +403,7 @@ fn info(order: &Order, state_digest: Digest) -> CommitInfo {
         loss: order.loss,
         world_size: order.parts,
         generation: order.generation,
+        audits_passed: order.audits_passed,
         why: order.why.clone(),
         state_digest,
         created_ms: unix_ms(SystemTime::now()),

@@ -12,11 +12,12 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 use trainctl_checkpoint::{RUN_FORMAT_VERSION, Retention, RunFolder, RunRecord};
 use trainctl_data::{Base, DataError, Dataset, Manifest};
-use trainctl_jobs::{CheckpointEvery, JobSpec, ModelSpec, NumericsSpec};
+use trainctl_jobs::{AuditSpec, CheckpointEvery, JobSpec, ModelSpec, NumericsSpec};
 use trainctl_proto::v1::worker_message::Body;
 use trainctl_proto::v1::{Failed, Welcome};
 use trainer_collective::{Inbox, Numerics, Poller};
 use trainer_core::Rounds;
+use trainer_core::audit::{self, Schedule};
 use trainer_core::saving::Every;
 use trainer_engine::{Device, Engine, EngineError, Fingerprint};
 
@@ -176,6 +177,7 @@ fn set_up(
         global_batch: spec.train.global_batch,
         orphan_after: Duration::from_secs(u64::from(welcome.orphan_s.max(1))),
         every,
+        audits: Schedule { every: audits(&spec), logical_shards: spec.train.logical_shards },
         engine,
         gpus: Gpus::wanted(&spec.resources, device, control.clone()),
         make_engine: Box::new(make_engine),
@@ -195,4 +197,12 @@ fn set_up(
         faults,
         slowness,
     })
+}
+
+fn audits(spec: &JobSpec) -> audit::Every {
+    match spec.train.audits() {
+        AuditSpec::Off => audit::Every::Off,
+        AuditSpec::Auto => audit::Every::Auto,
+        AuditSpec::Steps(steps) => audit::Every::Steps(steps),
+    }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use trainctl_checkpoint::{Digest, RunFolder, RunRecord, state_digest};
 use trainctl_proto::v1::Heartbeat;
 use trainer_collective::{Buffers, Donor, Inbox, Mesh, Numerics, Poller};
+use trainer_core::audit::Schedule;
 use trainer_core::catch_up::Position;
 use trainer_core::saving::{Every, Saving};
 use trainer_core::shard_time::ShardTime;
@@ -35,6 +36,8 @@ pub(crate) struct Parts {
     pub(crate) global_batch: u32,
     pub(crate) orphan_after: Duration,
     pub(crate) every: Every,
+    /// Which steps are audited.
+    pub(crate) audits: Schedule,
     pub(crate) engine: Engine,
     /// Where gradients may stay on GPUs.
     pub(crate) gpus: Option<Gpus>,
@@ -84,6 +87,8 @@ pub(crate) struct Trainer {
     pub(crate) aside: Option<String>,
     pub(crate) pace: Pace,
     pub(crate) disputes: Disputes,
+    /// Of the whole run, as far as this worker knows.
+    pub(crate) audits_passed: u64,
 }
 
 /// What is measured of the rounds.
@@ -135,6 +140,7 @@ impl Trainer {
             aside: None,
             pace: Pace::default(),
             disputes: Disputes::default(),
+            audits_passed: 0,
         })
     }
 

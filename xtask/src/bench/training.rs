@@ -47,8 +47,10 @@ const TLS: usize = 3;
 const ALONE: usize = 4;
 const PLAIN: usize = 5;
 const ALONE_2_SHARDS: usize = 6;
+const UNAUDITED: usize = 7;
+const ALONE_UNAUDITED: usize = 8;
 
-const SIDES: [Side; 7] = [
+const SIDES: [Side; 9] = [
     Side::Ours { name: "2_workers", workers: 2, settings: &[] },
     Side::Peer { workers: 2 },
     Side::Ours { name: "2_workers_fast", workers: 2, settings: &["train.numerics=fast"] },
@@ -56,6 +58,12 @@ const SIDES: [Side; 7] = [
     Side::Ours { name: "1_worker", workers: 1, settings: &["train.logical_shards=1"] },
     Side::Peer { workers: 1 },
     Side::Ours { name: "1_worker_2_shards", workers: 1, settings: &[] },
+    Side::Ours { name: "2_workers_unaudited", workers: 2, settings: &["train.audit=off"] },
+    Side::Ours {
+        name: "1_worker_unaudited",
+        workers: 1,
+        settings: &["train.audit=off", "train.logical_shards=1"],
+    },
 ];
 
 pub(super) const POOLS: &str = r#"
@@ -109,6 +117,8 @@ fn tell(bench: &mut Bench, model: &Model, speeds: &[Vec<f64>]) -> Result<()> {
         (ALONE, PLAIN, "pytorch", Some(1.0)),
         (ALONE_2_SHARDS, PLAIN, "pytorch", None),
         (EXACT, FAST, "fast", Some(0.95)),
+        (EXACT, UNAUDITED, "unaudited", Some(0.99)),
+        (ALONE, ALONE_UNAUDITED, "unaudited", Some(0.99)),
     ];
     for (ours, theirs, peer_name, target) in comparisons {
         let Side::Ours { name, .. } = SIDES[ours] else { continue };

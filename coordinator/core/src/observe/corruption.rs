@@ -19,7 +19,9 @@ pub(super) fn corrupt(
 ) -> Result<(), Rejection> {
     let entry = known(state, worker)?;
     let job = entry.job.clone();
-    if !differing.is_real() || !differing.digests.keys().all(|member| state.ever_launched(member)) {
+    let shards = state.job_of(&job).1.spec.train.logical_shards;
+    let possible = differing.is_real() && differing.shard.is_none_or(|shard| shard < shards);
+    if !possible || !differing.digests.keys().all(|member| state.ever_launched(member)) {
         return Err(Rejection::OutOfPlace { worker: worker.clone(), message: "states that differ" });
     }
     if let Timeliness::Over = timeliness(state, entry, generation)?
@@ -27,14 +29,14 @@ pub(super) fn corrupt(
     {
         return stale(state, &job, worker, "states that differ");
     }
-    let majority = differing.majority().map(str::to_owned);
-    let blamed = majority.as_ref().map_or_else(Vec::new, |right| differing.others_than(right));
+    let verdict = differing.verdict().map(|(right, blamed)| (right.to_owned(), blamed));
+    let blamed = verdict.as_ref().map_or_else(Vec::new, |(_, blamed)| blamed.clone());
     let in_a_row = state.roll_back(now, &job, differing.clone(), blamed.clone());
-    state.break_group(&job, worker, format!("its members held different states at step {}", differing.step));
-    state.decide(now, &job, Reason::RollBack { differing: differing.clone(), quarantined: blamed.clone() });
+    state.break_group(&job, worker, differing.brief());
+    state.decide(now, &job, Reason::RollBack { differing: differing.clone(), quarantined: blamed });
     if in_a_row > state.settings.rollback_limit {
         state.doom(&job, Doom::Corruption { differing, repetitions: in_a_row - 1 });
-    } else if let Some(right) = majority {
+    } else if let Some((right, blamed)) = verdict {
         quarantine(state, now, &job, &differing, &blamed, &right);
     }
     Ok(())
@@ -75,7 +77,8 @@ fn quarantine(state: &mut State, now: Timestamp, job: &JobId, differing: &Differ
         let Some(entry) = state.worker(worker).filter(|worker| worker.job == *job) else { continue };
         let pool = state.instance(&entry.instance).map(|instance| state.configured(&instance.pool));
         let found = differing.digests.get(worker).cloned().unwrap_or_default();
-        state.lose(worker, LossCause::Corrupt { step: differing.step, found, expected: right.to_owned() });
+        let (step, shard, expected) = (differing.step, differing.shard, right.to_owned());
+        state.lose(worker, LossCause::Corrupt { step, shard, found, expected });
         if let Some(pool) = pool {
             let quarantined = state.count_quarantine(job, &pool);
             if quarantined == limit {

@@ -96,7 +96,10 @@ pub(super) fn heartbeat(
         before.generation == progress.generation && before.step.is_some() && progress.step > before.step
     });
     state.heard(now, worker, progress.clone());
-    match timely? {
+    let timely = timely?;
+    // A count of the whole job is true in any generation.
+    state.audits_passed(now, &job, progress.audits_passed);
+    match timely {
         Timeliness::Over if takes_part => return stale(state, &job, worker, "the progress in a heartbeat"),
         Timeliness::Over => return Ok(()),
         Timeliness::Live => {}
@@ -292,6 +295,7 @@ pub(super) fn finished(state: &mut State, now: Timestamp, worker: &WorkerId, end
         state_digest: None,
         shard_time: None,
         skipped_steps: 0,
+        audits_passed: 0,
     };
     state.progress(now, &job, &progress);
     state.finished(now, &job, worker, Finish { step: end.step, digest: end.state_digest });

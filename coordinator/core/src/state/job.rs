@@ -9,7 +9,7 @@ use crate::state::{Group, Rejected};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use trainctl_jobs::{JobSpec, NumericsSpec, OnDemandSpec, ShardsSpec};
+use trainctl_jobs::{JobSpec, NumericsSpec, OnDemandSpec, ShardsSpec, TrainSpec};
 
 /// What was submitted. Never changes, so it is a record of its own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -217,6 +217,15 @@ pub(crate) struct JobProgress {
     /// Most that any worker said.
     #[serde(default)]
     pub(crate) skipped_steps: u64,
+    /// Most that any worker said, as of the newest record.
+    #[serde(default)]
+    pub(crate) audits_passed: u64,
+    /// The same since.
+    #[serde(skip)]
+    pub(crate) audits_heard: u64,
+    /// When a record was last written for it.
+    #[serde(skip)]
+    pub(crate) audits_noted: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -333,9 +342,11 @@ impl Submission {
         self.spec.resources.shards == ShardsSpec::BySpeed
     }
 
-    /// The same job with a larger budget: it would give the same bits, and finds its checkpoints.
+    /// The same job with a larger budget: it would give the same bits, and finds its checkpoints. How often its shards
+    /// are computed twice may change.
     pub(crate) fn goes_on_as(&self, spec: &JobSpec) -> bool {
         let before = &self.spec;
+        let train = TrainSpec { audit: spec.train.audit, ..before.train.clone() };
         let more = match (before.policy.budget_usd, spec.policy.budget_usd) {
             (Some(before), Some(now)) => now > before,
             (_, None) => true,
@@ -345,7 +356,7 @@ impl Submission {
             && before.data.held_out == spec.data.held_out
             && before.data.held_out_seed == spec.data.held_out_seed
             && before.model == spec.model
-            && before.train == spec.train
+            && train == spec.train
             && before.checkpoint.root == spec.checkpoint.root;
         more && same
     }

@@ -135,13 +135,16 @@ pub enum LossCause {
         /// In its words.
         reason: String,
     },
-    /// It held another state than those who are right.
+    /// It held another state than those who are right, or computed another vector of a logical shard.
     Corrupt {
         /// Updates applied.
         step: u64,
-        /// Of what it held.
+        /// The logical shard, if it is about one's vector.
+        #[serde(default)]
+        shard: Option<u32>,
+        /// Of what it held or computed.
         found: String,
-        /// Of what it should have held.
+        /// Of what it should have.
         expected: String,
     },
     /// It came back without the state that it held.

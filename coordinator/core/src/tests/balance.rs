@@ -25,6 +25,7 @@ impl Story {
             loss: Some(0.5),
             samples_per_s: 100.0,
             skipped_steps: 0,
+            audits_passed: 0,
             state_digest: None,
             shard_time: Some(ShardTime { seconds, timed }),
         };

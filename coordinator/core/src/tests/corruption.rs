@@ -6,11 +6,18 @@ use trainctl_jobs::NumericsSpec;
 
 fn differing(step: u64, digests: &[(u32, &str)]) -> Differing {
     let digests = digests.iter().map(|(n, digest)| (worker(*n), (*digest).to_owned())).collect();
-    Differing { step, subject: Subject::Model, digests }
+    Differing { step, subject: Subject::Model, shard: None, digests, right: None }
 }
 
 fn differ(n: u32, generation: u64, step: u64, digests: &[(u32, &str)]) -> Event {
     Event::StatesDiffer { worker: worker(n), generation: Generation(generation), differing: differing(step, digests) }
+}
+
+/// Of the gradient of shard 3, with what a repetition has shown to be right.
+fn miscomputed(n: u32, generation: u64, step: u64, digests: &[(u32, &str)], right: Option<&str>) -> Event {
+    let (subject, shard, right) = (Subject::Gradient, Some(3), right.map(str::to_owned));
+    let differing = Differing { subject, shard, right, ..differing(step, digests) };
+    Event::StatesDiffer { worker: worker(n), generation: Generation(generation), differing }
 }
 
 fn agree(n: u32, generation: u64, step: u64, digest: &str) -> Event {
@@ -65,6 +72,99 @@ fn the_odd_one_of_three_is_quarantined_and_the_rest_go_on_at_once() {
     let corruption = &job.corruptions[0];
     assert_eq!((corruption.quarantined.as_slice(), corruption.open), ([worker(2)].as_slice(), false));
     assert_eq!((corruption.back_to, corruption.steps_repeated()), (Some(10), Some(2)));
+}
+
+#[test]
+fn who_computed_a_shard_wrong_is_quarantined_as_by_a_majority() {
+    let mut story = Story::running(3);
+    let event = saved(&story, 1, 10);
+    story.tell(event);
+    story.tell(miscomputed(3, 1, 12, &[(1, "a"), (2, "b")], Some("a"))).expect([
+        "w1 <- assign 2 now after rollback 1 w1:0-4 w3:4-8",
+        "w3 <- assign 2 now after rollback 1 w1:0-4 w3:4-8",
+        "kill i2",
+        "launch w4 local",
+    ]);
+    assert_eq!(
+        story.decisions("job")[5..7],
+        [
+            "go back to the last agreement and repeat the steps since, without w2: computed again, the gradient of \
+             shard 3 at step 12 is a, and w2 gave b before; w2 is not used any more",
+            "drop the step in progress and go on without w2, with 2 workers: the gradient of shard 3 was computed \
+             differently at step 12",
+        ]
+    );
+    story.down(2, DownCause::Terminated).expect([]);
+    story.resumed(1, 2, 11);
+    let job = story.job("job");
+    assert_eq!((job.state, job.evictions, job.steps_repeated), ("running", 0, 0));
+    let corruption = &job.corruptions[0];
+    assert_eq!((corruption.quarantined.as_slice(), corruption.open), ([worker(2)].as_slice(), false));
+    assert_eq!((corruption.back_to, corruption.steps_repeated()), (Some(10), Some(2)));
+    // The other members say it too.
+    let late = story.refused(miscomputed(1, 1, 12, &[(1, "a"), (2, "b")], Some("a")));
+    assert_eq!(late, Rejection::Stale { worker: worker(1), message: "states that differ" });
+}
+
+#[test]
+fn what_a_repetition_has_shown_decides_a_tie() {
+    let mut story = Story::running(2);
+    story.tell(miscomputed(1, 1, 12, &[(1, "a"), (2, "b")], Some("b"))).expect([
+        "w2 <- assign 2 now after rollback 1 w2:0-8",
+        "kill i1",
+        "launch w3 local",
+    ]);
+    assert_eq!(story.job("job").corruptions[0].quarantined, [worker(1)]);
+    // Nothing is left to settle.
+    let decisions = story.resumed(2, 2, 1).job("job").decisions;
+    story.tell(agree(2, 2, 12, "a")).expect([]);
+    assert_eq!(story.job("job").decisions, decisions);
+}
+
+#[test]
+fn a_lone_worker_that_differs_from_itself_is_replaced() {
+    let mut story = Story::running(1);
+    story.pool("local", 2).skip();
+    story.tell(miscomputed(1, 1, 12, &[(1, "b")], Some("a"))).expect(["kill i1", "launch w2 local"]);
+    let job = story.job("job");
+    assert_eq!((job.state, job.corruptions[0].quarantined.as_slice()), ("recovering", [worker(1)].as_slice()));
+    story
+        .down(1, DownCause::Terminated)
+        .attach(2)
+        .expect(["w2 <- welcome a", "w2 <- assign 2 now after rollback 1 w2:0-8"]);
+    assert_eq!(story.resumed(2, 2, 1).state("job"), "running");
+}
+
+#[test]
+fn all_who_differ_from_what_is_right_are_quarantined() {
+    let mut story = Story::running(3);
+    story.tell(miscomputed(3, 1, 12, &[(1, "b"), (2, "c")], Some("a"))).expect([
+        "w3 <- assign 2 now after rollback 1 w3:0-8",
+        "kill i1",
+        "kill i2",
+        "launch w4 local",
+        "launch w5 local",
+    ]);
+    let why = "computed again, the gradient of shard 3 at step 12 is a, and w1 gave b and w2 gave c before; w1 and w2 \
+               are not used any more";
+    assert!(story.decisions("job").iter().any(|decision| decision.ends_with(why)), "{:#?}", story.decisions("job"));
+}
+
+#[test]
+fn a_shard_whose_repetition_has_shown_nothing_is_settled_by_the_next_one() {
+    let mut story = Story::running(2);
+    story.tell(miscomputed(1, 1, 12, &[(1, "a"), (2, "b")], None)).expect([
+        "w1 <- assign 2 now after rollback 1 w1:0-4 w2:4-8",
+        "w2 <- assign 2 now after rollback 1 w1:0-4 w2:4-8",
+    ]);
+    let why = "its workers computed different gradients of shard 3 at step 12: w1 a and w2 b";
+    assert!(story.decisions("job").iter().any(|decision| decision.ends_with(why)), "{:#?}", story.decisions("job"));
+    // That all hold the same model by then tells nothing of the shard.
+    story.resumed(1, 2, 1).tell(agree(1, 2, 12, "a")).expect([]);
+    let (generation, digest) = (Generation(2), "a".to_owned());
+    story
+        .tell(Event::StatesAgree { worker: worker(1), generation, step: 12, subject: Subject::Gradient, digest })
+        .expect(["w1 <- assign 3 now after rollback 1 w1:0-8", "kill i2", "launch w3 local"]);
 }
 
 #[test]
@@ -316,6 +416,13 @@ fn what_can_not_be_is_refused() {
     assert_eq!(story.refused(differ(1, 1, 12, &[])), out_of_place);
     // Nobody launched the third, and who gets its name some day is not to blame.
     assert_eq!(story.refused(differ(1, 1, 12, &[(1, "a"), (2, "a"), (3, "b")])), out_of_place);
+    // Nobody differs from what is right; there is no shard 8, nor one of a model.
+    assert_eq!(story.refused(miscomputed(1, 1, 12, &[(1, "a"), (2, "a")], Some("a"))), out_of_place);
+    for (subject, shard) in [(Subject::Gradient, Some(8)), (Subject::Gradient, None), (Subject::Model, Some(3))] {
+        let differing = Differing { subject, shard, ..differing(12, &[(1, "a"), (2, "b")]) };
+        let said = Event::StatesDiffer { worker: worker(1), generation: Generation(1), differing };
+        assert_eq!(story.refused(said), out_of_place, "{subject:?} {shard:?}");
+    }
     let future = Rejection::FutureGeneration { worker: worker(1), newest: Generation(1), found: Generation(9) };
     assert_eq!(story.refused(differ(1, 9, 12, &[(1, "a"), (2, "b")])), future);
     story.expect([]);

@@ -6,7 +6,7 @@ use crate::{
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use trainctl_jobs::JobSpec;
+use trainctl_jobs::{AuditSpec, JobSpec};
 
 /// One cent a second.
 const CENT_A_SECOND: f64 = 36.0;
@@ -268,8 +268,12 @@ fn with_a_larger_budget_the_job_goes_on_and_what_it_paid_counts() {
     }
     story.reload();
     story.tell(listed(Vec::new())).tell(priced(CENT_A_SECOND)).skip();
-    story.tell(submit(budgeted((1, 1), 4.0)));
+    let mut larger = budgeted((1, 1), 4.0);
+    // How often shards are computed twice decides nothing of the bits.
+    larger.train.audit = AuditSpec::Steps(50);
+    story.tell(submit(larger));
     story.expect(["launch w2 local"]);
+    assert_eq!(story.core.spec(&"job".into()).map(|spec| spec.train.audit), Some(AuditSpec::Steps(50)));
     assert_eq!(story.state("job"), "recovering");
     near(story.paid(), paid);
     story.tell(up(2)).attach(2);

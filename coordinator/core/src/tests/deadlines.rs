@@ -23,6 +23,7 @@ impl Story {
                 loss: None,
                 samples_per_s: 64.0 * steps_per_s,
                 skipped_steps: 0,
+                audits_passed: 0,
                 state_digest: None,
                 shard_time: None,
             };

@@ -67,9 +67,16 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (n.clone(), generation.clone(), n.clone(), 0u32..3).prop_map(|(n, generation, odd, votes)| {
             let digests = (0..votes + 1).map(|vote| (worker(n + vote), "a".to_owned()));
             let digests = digests.chain([(worker(odd), "b".to_owned())]).collect();
-            let differing = Differing { step: 5, subject: Subject::Model, digests };
+            let differing = Differing { step: 5, subject: Subject::Model, shard: None, digests, right: None };
             Event::StatesDiffer { worker: worker(n), generation, differing }
         }),
+        2 => (n.clone(), generation.clone(), n.clone(), prop::option::of(0u32..9), prop::option::of(0u32..3))
+            .prop_map(|(n, generation, auditor, shard, right)| {
+                let digests = [(worker(auditor), "a".to_owned()), (worker(n), "b".to_owned())].into();
+                let right = right.map(|digest| ["a", "b", "c"][digest as usize].to_owned());
+                let differing = Differing { step: 5, subject: Subject::Gradient, shard, digests, right };
+                Event::StatesDiffer { worker: worker(n), generation, differing }
+            }),
         2 => (n.clone(), generation.clone(), any::<bool>()).prop_map(|(n, generation, first)| Event::StatesAgree {
             worker: worker(n),
             generation,
@@ -152,6 +159,7 @@ fn heartbeat((n, generation, step, slowness): (u32, Generation, Option<u64>, Opt
         state_digest: None,
         shard_time,
         skipped_steps: 0,
+        audits_passed: step.unwrap_or_default() / 3,
     };
     Event::Heartbeat { worker: worker(n), progress }
 }
@@ -162,12 +170,15 @@ struct History {
     store: BTreeMap<String, Vec<u8>>,
     /// The newest generation that each job handed out.
     newest: BTreeMap<JobId, Generation>,
+    /// Audits of each job that have passed, as shown.
+    audits: BTreeMap<JobId, u64>,
 }
 
 impl History {
     fn new() -> Self {
         let core = Core::new(Settings::default());
-        let mut history = Self { core, now: Timestamp(1_000_000), store: BTreeMap::new(), newest: BTreeMap::new() };
+        let (store, newest, audits) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut history = Self { core, now: Timestamp(1_000_000), store, newest, audits };
         history.take(pool("first", 4));
         history.take(pool("second", 3));
         history.take(on_demand(2));
@@ -199,6 +210,9 @@ impl History {
         }
         assert!(!effects.iter().any(|effect| matches!(effect, Action::Persist(_))), "a record after an effect");
         for job in self.core.jobs() {
+            let audits = self.audits.entry(job.job.clone()).or_default();
+            assert!(job.audits_passed >= *audits, "an audit that passed has passed");
+            *audits = job.audits_passed;
             let newest = self.newest.entry(job.job).or_default();
             assert!(job.generation >= *newest, "generations never go back");
             *newest = job.generation;
@@ -222,7 +236,7 @@ impl History {
             core.jobs()
                 .into_iter()
                 .filter(|job| !suspended(job.state))
-                .map(|job| (job.job, job.generation, job.ended))
+                .map(|job| (job.job, job.generation, job.ended, job.audits_passed))
                 .collect()
         };
         assert_eq!(brief(&loaded), brief(&self.core));

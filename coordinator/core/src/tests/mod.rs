@@ -1,6 +1,7 @@
 //! Stories told to the scheduler event by event. Each takes every action that it expects and nothing may be left;
 //! the invariants are checked after each event.
 
+mod audits;
 mod balance;
 mod buying;
 mod capacity;
@@ -180,6 +181,7 @@ impl Story {
             loss: step.map(|_| 0.5),
             samples_per_s: 100.0,
             skipped_steps: 0,
+            audits_passed: 0,
             state_digest: None,
             shard_time: None,
         };

@@ -183,13 +183,15 @@ fn records_from_before_shards_moved_and_states_were_compared_are_read() {
         "/nccl_failures",
         "/moved",
         "/progress/skipped_steps",
+        "/progress/audits_passed",
         "/counters/rollbacks",
         "/counters/rollbacks_in_a_row",
         "/state/group/rollbacks",
     ];
     strip(&mut story.store, "job/job", &of_job);
     let of_resources = ["shards", "encryption", "peer_silence"].map(|key| format!("/spec/resources/{key}"));
-    let of_spec: Vec<&str> = of_resources.iter().map(String::as_str).chain(["/spec/train/on_nonfinite"]).collect();
+    let of_spec: Vec<&str> =
+        of_resources.iter().map(String::as_str).chain(["/spec/train/on_nonfinite", "/spec/train/audit"]).collect();
     strip(&mut story.store, "spec/job", &of_spec);
 
     story.restart(&[1, 2]).attach_holding(1, Some((1, Some(12)))).attach_holding(2, Some((1, Some(12)))).skip();

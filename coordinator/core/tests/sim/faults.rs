@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Slow { factor: f64 },
     /// A bit flips in a worker's memory.
     Flip,
+    /// A worker computes a logical shard wrong, without a flipped bit in what it holds.
+    Miscompute,
     /// A worker can't save.
     FullDisk,
     /// A worker has no GPU that works.
@@ -82,6 +84,7 @@ impl Faults {
             Fault::Slow { factor: 1.0 },
             Fault::Flip,
             Fault::Flip,
+            Fault::Miscompute,
             Fault::FullDisk,
             Fault::NoGpu,
             Fault::Hang,
@@ -190,6 +193,12 @@ impl World {
                 let worker = self.some_worker();
                 if let Some(entry) = worker.and_then(|worker| self.workers.get_mut(&worker)) {
                     entry.replica.flips = true;
+                }
+            }
+            Fault::Miscompute => {
+                let worker = self.some_worker();
+                if let Some(entry) = worker.and_then(|worker| self.workers.get_mut(&worker)) {
+                    entry.replica.miscomputes = true;
                 }
             }
             Fault::FullDisk => {

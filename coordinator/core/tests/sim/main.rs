@@ -123,6 +123,24 @@ fn the_faults_reach_every_kind_of_decision() {
     assert_eq!(reached.into_iter().collect::<Vec<_>>(), all);
 }
 
+#[test]
+fn wrong_shards_are_found_among_several_workers_and_on_a_lone_one() {
+    let (mut several, mut alone, mut audits) = (0, 0, 0);
+    for seed in 1..=1_000 {
+        let ended = storm(seed, Faults::all(seed).with_restarts());
+        ended.expect_ended(seed);
+        let found = ended.jobs.iter().flat_map(|job| &job.corruptions).map(|corruption| &corruption.differing);
+        let found: Vec<usize> = found.filter(|found| found.shard.is_some()).map(|found| found.digests.len()).collect();
+        several += found.iter().filter(|told| **told > 1).count();
+        alone += found.iter().filter(|told| **told == 1).count();
+        audits += ended.jobs.iter().map(|job| job.audits_passed).sum::<u64>();
+        if several > 0 && alone > 0 && audits > 0 {
+            return;
+        }
+    }
+    panic!("{several} among several, {alone} on a lone one, {audits} audits passed");
+}
+
 /// `SIM_SEED=7 SIM_FAULTS=restarts cargo test --test sim one_seed -- --ignored --nocapture` shows what was decided and why.
 #[test]
 #[ignore = "prints one run for a person to read"]

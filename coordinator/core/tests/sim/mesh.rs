@@ -1,6 +1,7 @@
 //! What the members of one generation do together: meet, bring all to the newest state among them, train step by
 //! step, and switch together at a step boundary once all know of the same planned assignment.
 
+use crate::replicas::AUDIT_EVERY;
 use crate::worker::SimWorker;
 use crate::world::{Happening, World};
 use coordinator_core::{Event, Generation, JobId, WorkerId};
@@ -131,11 +132,13 @@ impl World {
         let step = newest.or_else(|| self.checkpoints.get(&key.0).copied()).unwrap_or(0);
         let source =
             members.iter().filter_map(|worker| self.workers.get(worker)).find(|worker| worker.step == Some(step));
-        let taint = source.map_or(0, |worker| worker.replica.taint);
+        // A checkpoint knows of the audits before it.
+        let (taint, audits) =
+            source.map_or((0, step / AUDIT_EVERY), |worker| (worker.replica.taint, worker.replica.audits));
         self.each(&members, |worker| {
             if worker.step != Some(step) {
                 worker.step = Some(step);
-                worker.replica.taint = taint;
+                (worker.replica.taint, worker.replica.audits) = (taint, audits);
             }
         });
         if self.is_last(&key.0, step) {
@@ -164,7 +167,7 @@ impl World {
         let (now, members) = (self.now, self.members(key));
         let step = members.first().and_then(|worker| self.workers.get(worker)?.step).unwrap_or_default();
         if !self.is_last(&key.0, step) {
-            if self.differ(key, &members, step) {
+            if self.differ(key, &members, step) || self.audit(key, &members, step) {
                 return;
             }
             self.train(key, &members, step + 1);

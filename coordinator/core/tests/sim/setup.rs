@@ -1,10 +1,10 @@
 //! Jobs and pools of the simulation, and what to expect at its end.
 
-use coordinator_core::{JobId, JobView, PoolSpec};
+use coordinator_core::{Differing, JobId, JobView, PoolSpec};
 use std::collections::BTreeSet;
 use trainctl_jobs::{
-    CheckpointSpec, ComputeSpec, DataSpec, JobSpec, LossSpec, ModelSpec, NonFiniteSpec, NumericsSpec, OptimizerSpec,
-    PolicySpec, ResourcesSpec, ScheduleSpec, TrainSpec, WorkersSpec,
+    AuditSpec, CheckpointSpec, ComputeSpec, DataSpec, JobSpec, LossSpec, ModelSpec, NonFiniteSpec, NumericsSpec,
+    OptimizerSpec, PolicySpec, ResourcesSpec, ScheduleSpec, TrainSpec, WorkersSpec,
 };
 
 pub(crate) const LOGICAL_SHARDS: u32 = 16;
@@ -38,6 +38,7 @@ pub(crate) fn job(name: &str, steps: u64, (min, max): (u32, u32), pools: &[&str]
             on_nonfinite: NonFiniteSpec::default(),
             freeze: Vec::new(),
             eval_every: None,
+            audit: AuditSpec::default(),
         },
         resources: ResourcesSpec {
             workers: WorkersSpec { min, max },
@@ -84,6 +85,17 @@ impl Ended {
             };
             assert!(explained, "seed {seed}: {} is {}: {}\n{}", job.job, job.state, job.reason, self.decisions);
             self.check_success(seed, job);
+            self.check_corruptions(seed, job);
+        }
+    }
+
+    /// Whose shard was found to be wrong is not used any more, and nobody else.
+    fn check_corruptions(&self, seed: u64, job: &JobView) {
+        for corruption in &job.corruptions {
+            let Differing { right: Some(right), digests, .. } = &corruption.differing else { continue };
+            let wrong: Vec<_> = digests.iter().filter(|(_, digest)| *digest != right).map(|(w, _)| w.clone()).collect();
+            assert_eq!(corruption.quarantined, wrong, "seed {seed}: {}\n{}", job.job, self.decisions);
+            assert!(!corruption.open, "seed {seed}: {}\n{}", job.job, self.decisions);
         }
     }
 

@@ -180,6 +180,7 @@ impl World {
                 state_digest: None,
                 shard_time: (entry.timed > 0).then_some(ShardTime { seconds, timed: entry.timed }),
                 skipped_steps: 0,
+                audits_passed: entry.replica.audits,
             };
             self.say(worker, Event::Heartbeat { worker: worker.clone(), progress });
         }
@@ -269,11 +270,11 @@ impl World {
     /// The state of the donor, if that still has one to give.
     pub(crate) fn fetched(&mut self, worker: &WorkerId, donor: &WorkerId) {
         let given = self.workers.get(donor).filter(|donor| !donor.hung);
-        let given = given.and_then(|donor| Some((donor.step?, donor.replica.taint)));
+        let given = given.and_then(|donor| Some((donor.step?, donor.replica.taint, donor.replica.audits)));
         let Some(entry) = self.workers.get_mut(worker) else { return };
-        let (Some((step, taint)), None, false) = (given, entry.at, entry.hung) else { return };
+        let (Some((step, taint, audits)), None, false) = (given, entry.at, entry.hung) else { return };
         entry.step = Some(step);
-        entry.replica.taint = taint;
+        (entry.replica.taint, entry.replica.audits) = (taint, audits);
         entry.donor = Some(donor.clone());
         self.say(worker, Event::JoinerReady { worker: worker.clone(), step });
     }

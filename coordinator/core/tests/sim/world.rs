@@ -116,6 +116,8 @@ pub(crate) struct World {
     queue: BTreeMap<(i64, u64), Happening>,
     queued: u64,
     history: Vec<String>,
+    /// Audits of each job that have passed, as shown.
+    audits: BTreeMap<JobId, u64>,
     /// Every generation that was ever handed out: it must mean the same to all, for ever.
     handed_out: BTreeMap<(JobId, Generation), Vec<Member>>,
     /// Crash at this action from now on, counted over all of them.
@@ -153,6 +155,7 @@ impl World {
             queue: BTreeMap::new(),
             queued: 0,
             history: Vec::new(),
+            audits: BTreeMap::new(),
             handed_out: BTreeMap::new(),
             crash_after: None,
             suspending: false,
@@ -252,7 +255,19 @@ impl World {
             self.after((deadline.0 - self.now) as u64, Happening::Tick);
         }
         self.carry_out(actions);
+        self.check_audits();
         self.go_when_suspended();
+    }
+
+    /// What is committed is what is shown, and an audit that passed has passed, whoever starts again from where. Looked
+    /// at now and then: views are copies.
+    fn check_audits(&mut self) {
+        let Some(core) = self.core.as_ref().filter(|_| self.queued.is_multiple_of(256)) else { return };
+        for job in core.jobs() {
+            let before = self.audits.entry(job.job).or_default();
+            assert!(job.audits_passed >= *before, "{} audits have passed, {before} before", job.audits_passed);
+            *before = job.audits_passed;
+        }
     }
 
     pub(crate) fn suspend(&mut self) {

@@ -236,6 +236,7 @@ async fn workers_are_not_blamed_for_a_disk_that_stalls() {
                 loss: None,
                 samples_per_s: 0.0,
                 skipped_steps: 0,
+                audits_passed: 0,
                 state_digest: None,
                 shard_time: None,
             };

@@ -37,6 +37,7 @@ impl World<'_> {
             state_digest: None,
             shard_time,
             skipped_steps: 0,
+            audits_passed: 0,
         };
         self.tell(Event::Heartbeat { worker: worker.clone(), progress });
         self.after(self.conditions.heartbeat_ms, Happening::Heartbeat(worker.clone()));

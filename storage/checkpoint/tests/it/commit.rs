@@ -36,6 +36,26 @@ async fn of_many_commits_at_once_one_stays_and_all_see_it() {
     }
 }
 
+#[tokio::test]
+async fn a_manifest_says_how_many_audits_had_passed_and_nothing_where_there_were_none() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = folder(root.path());
+    let (tensors, len) = small();
+    for (step, audits_passed) in [(10, 0), (20, 41)] {
+        let state = state(len, step);
+        folder.write_part(step, 0, 1, &tensors, &state).await.unwrap();
+        let info = CommitInfo { audits_passed, ..info(state_digest(&tensors, &state, step)) };
+        folder.try_commit(step, 1, &info).await.unwrap().expect("a checkpoint");
+        assert_eq!(folder.verify(step).await.unwrap().audits_passed, audits_passed);
+    }
+    // The first is as it was written before there were audits.
+    let field = |step: u64| {
+        let written = std::fs::read(step_folder(root.path(), step).join("manifest.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&written).unwrap().get("audits_passed").cloned()
+    };
+    assert_eq!([field(10), field(20)], [None, Some(41.into())]);
+}
+
 async fn folder_manifest(
     folder: &trainctl_checkpoint::RunFolder,
     step: u64,

@@ -53,6 +53,7 @@ fn corruption(number: u64) -> Corruption {
         at_ms: 1_700_000_001_000,
         step: 12,
         subject: "model".to_owned(),
+        shard: None,
         digests: BTreeMap::from([("w1".to_owned(), "00".to_owned()), ("w2".to_owned(), "01".to_owned())]),
         quarantined: Vec::new(),
         back_to: Some(10),
@@ -84,6 +85,42 @@ async fn corruptions_are_noted_once_each_and_what_became_known_later_is_added() 
     assert_eq!(kept.events, events);
     // It is no pin: the run goes on.
     assert_eq!(folder.claim_run(&record()).await.unwrap(), Claim::Resumed(Box::new(kept)));
+}
+
+#[tokio::test]
+async fn a_corruption_names_the_shard_if_it_was_one_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = folder(root.path());
+    folder.claim_run(&record()).await.unwrap();
+    let of_shard = Corruption { subject: "gradient".to_owned(), shard: Some(3), ..corruption(2) };
+    let events = [corruption(1), of_shard].map(RunEvent::Corruption).to_vec();
+    folder.note(&events).await.unwrap();
+    assert_eq!(folder.read_run().await.unwrap().unwrap().events, events);
+    let written = std::fs::read(root.path().join(JOB).join("run.json")).unwrap();
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!((written["events"][0].get("shard"), &written["events"][1]["shard"]), (None, &json!(3)));
+}
+
+#[tokio::test]
+async fn how_often_shards_are_computed_twice_is_no_pin() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = folder(root.path());
+    // As it was written before there were audits.
+    folder.claim_run(&record()).await.unwrap();
+    for audit in [json!("auto"), json!("off"), json!(50)] {
+        let mut later = record();
+        later.job["train"]["audit"] = audit.clone();
+        assert_eq!(folder.claim_run(&later).await.unwrap(), Claim::Resumed(Box::new(record())), "{audit}");
+        assert_eq!(later.pins(), record().pins());
+    }
+}
+
+#[test]
+fn an_end_from_before_there_were_audits_is_read() {
+    let end = json!({"kind": "finished", "step": 20, "state_digest": format!("blake3:{}", "0".repeat(64)), "loss": 0.5,
+        "at_ms": 1});
+    let RunEvent::Finished(finish) = serde_json::from_value(end).unwrap() else { panic!("an end") };
+    assert_eq!((finish.step, finish.audits_passed), (20, 0));
 }
 
 #[tokio::test]
@@ -187,7 +224,7 @@ async fn a_record_stays_small_and_keeps_its_end() {
     let more: Vec<RunEvent> = (901..=1700).map(evaluation).collect();
     folder.note(&more).await.unwrap();
     let state_digest = format!("blake3:{}", "0".repeat(64)).parse().unwrap();
-    let finish = Finish { step: 1700, state_digest, loss: None, at_ms: 1 };
+    let finish = Finish { step: 1700, state_digest, loss: None, audits_passed: 41, at_ms: 1 };
     folder.note(&[RunEvent::Finished(finish.clone())]).await.unwrap();
     folder.note(&[RunEvent::Finished(Finish { at_ms: 2, ..finish.clone() })]).await.unwrap();
     let record = folder.read_run().await.unwrap().unwrap();

@@ -15,7 +15,7 @@ pub(crate) fn layout(shapes: &[&[usize]]) -> (Vec<TensorInfo>, usize) {
             Group::Optimizer => format!("layers.{}.weight.exp_avg", at - 1),
         };
         let len = shape.iter().product();
-        tensors.push(TensorInfo { name, group, shape: shape.to_vec(), offset, len, constant: false });
+        tensors.push(TensorInfo { name, group, shape: shape.to_vec(), offset, len, constant: false, absent: None });
         offset += len.next_multiple_of(16);
     }
     (tensors, offset)
@@ -44,6 +44,7 @@ pub(crate) fn info(state_digest: Digest) -> CommitInfo {
         loss: Some(0.25),
         world_size: 3,
         generation: 7,
+        audits_passed: 0,
         why: "every 10 steps".to_owned(),
         state_digest,
         created_ms: 1_700_000_000_000,

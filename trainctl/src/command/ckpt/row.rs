@@ -15,6 +15,8 @@ pub(super) struct Row {
     loss: Option<f64>,
     world_size: Option<u32>,
     generation: Option<u64>,
+    /// Audits of the run that had passed by then.
+    audits_passed: Option<u64>,
     why: Option<String>,
     state_digest: Option<String>,
     /// RFC 3339.
@@ -34,6 +36,7 @@ impl From<&Listed> for Row {
                 loss: None,
                 world_size: None,
                 generation: None,
+                audits_passed: None,
                 why: None,
                 state_digest: None,
                 committed: None,
@@ -52,6 +55,7 @@ impl From<&Manifest> for Row {
             loss: manifest.loss,
             world_size: Some(manifest.world_size),
             generation: Some(manifest.generation),
+            audits_passed: Some(manifest.audits_passed),
             why: Some(manifest.why.clone()),
             state_digest: Some(manifest.state_digest.to_string()),
             committed: format::rfc3339(manifest.created_ms),

@@ -7,6 +7,7 @@ use crate::format;
 use crate::printer::Printer;
 use crate::runs::{Place, failure};
 use crate::table::{self, Rows, Tone, plain, toned};
+use crate::tell;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use trainctl_checkpoint::{Digest, Figures, FileEntry, Group, Manifest, TensorEntry, measure};
@@ -114,6 +115,9 @@ fn text(printer: &Printer, manifest: &Manifest, shown: &Shown) -> String {
     ];
     if let Some(loss) = manifest.loss {
         rows.insert(3, ("loss", format::figure(loss)));
+    }
+    if manifest.audits_passed > 0 {
+        rows.push(("audits", tell::audits(manifest.audits_passed)));
     }
     let mut tensors = Rows::new(printer, &["GROUP", "TENSOR", "DTYPE", "SHAPE", ">NORM", ">MAX ABS"]);
     for tensor in &shown.tensors {

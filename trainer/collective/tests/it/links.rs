@@ -79,7 +79,7 @@ fn strangers_at_the_door_disturb_nobody() {
     let mut strangers = Vec::new();
     for Worker { member, .. } in &workers {
         // Some say nothing and stay, some talk nonsense, some begin well, some begin to encrypt.
-        for said in [b"".as_slice(), b"GET / HTTP/1.1\r\n\r\n", b"trc2", &[0xff; 4096], &[0x16, 3, 1, 0xff, 0xff, 1]] {
+        for said in [b"".as_slice(), b"GET / HTTP/1.1\r\n\r\n", b"trc3", &[0xff; 4096], &[0x16, 3, 1, 0xff, 0xff, 1]] {
             let mut stranger = TcpStream::connect(&member.address).unwrap();
             stranger.write_all(said).unwrap();
             strangers.push(stranger);

@@ -24,11 +24,15 @@ pub(crate) struct Declared {
     pub(crate) name: String,
     pub(crate) shape: Vec<i64>,
     pub(crate) initial: Initial,
+    /// As passes read it; the state has it as float32.
+    pub(crate) kind: Kind,
+    /// Checkpoints from before it was part of the state lack it.
+    pub(crate) may_be_absent: bool,
 }
 
 impl Declared {
-    fn new(name: impl Into<String>, shape: &[i64], initial: Initial) -> Self {
-        Self { name: name.into(), shape: shape.to_vec(), initial }
+    pub(crate) fn new(name: impl Into<String>, shape: &[i64], initial: Initial) -> Self {
+        Self { name: name.into(), shape: shape.to_vec(), initial, kind: MASTER, may_be_absent: false }
     }
 }
 
@@ -91,13 +95,8 @@ pub(crate) trait Model: Send {
     /// What the optimizer updates.
     fn parameters(&self) -> Vec<Declared>;
 
-    /// What the forward pass updates while training.
+    /// What the forward pass may update while training.
     fn buffers(&self) -> Vec<Declared> {
-        Vec::new()
-    }
-
-    /// Names, shapes and first values of what grows by one with each training pass.
-    fn counters(&self) -> Vec<(String, Vec<i64>, f32)> {
         Vec::new()
     }
 
@@ -112,6 +111,24 @@ pub(crate) trait Model: Send {
 
     /// From a batch of inputs to one row of float32 outputs for each sample (for each token: `[samples * context, _]`).
     fn forward(&mut self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor, TchError>;
+
+    /// Compares what it has beside parameters and buffers with what that was at first.
+    ///
+    /// # Errors
+    /// [`EngineError::Moved`] names the first tensor that has other values.
+    fn check_constants(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+/// Which of two equal instances of a model computes. What a model remembers outside of its tensors differs between them, so
+/// that a pass that depends on it gives other bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Instance {
+    /// All passes but audits.
+    Training,
+    /// Audits only.
+    Audit,
 }
 
 /// Builds the built-in model that the job asks for, for what the data offers.
@@ -135,9 +152,9 @@ pub(crate) struct Pass<'a> {
     buffers: &'a [Tensor],
     next_parameter: Cell<usize>,
     next_buffer: Cell<usize>,
-    counters: &'a [f32],
     compute: Kind,
     training: bool,
+    instance: Instance,
 }
 
 impl<'a> Pass<'a> {
@@ -145,12 +162,12 @@ impl<'a> Pass<'a> {
     pub(crate) fn new(
         parameters: &'a [Tensor],
         buffers: &'a [Tensor],
-        counters: &'a [f32],
         compute: Kind,
         training: bool,
+        instance: Instance,
     ) -> Self {
         let (next_parameter, next_buffer) = (Cell::new(0), Cell::new(0));
-        Self { parameters, buffers, next_parameter, next_buffer, counters, compute, training }
+        Self { parameters, buffers, next_parameter, next_buffer, compute, training, instance }
     }
 
     /// The next parameter, in the order of declaration.

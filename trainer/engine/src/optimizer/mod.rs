@@ -87,7 +87,7 @@ mod tests {
             OptimizerSpec::Sgd { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.0 },
         ];
         for spec in specs {
-            let declared = Declared { name: "p".to_owned(), shape: vec![16], initial: Initial::Zero };
+            let declared = Declared::new("p", &[16], Initial::Zero);
             let parameter = Parameter { declared: &declared, frozen: false };
             let layout = Layout::new(&[parameter], &[], slot_names(&spec), &[]);
             let mut parameters = vec![1f32; layout.parameters_len];

@@ -23,7 +23,9 @@ impl State {
     fn job_mut(&mut self, job: &JobId) -> &mut Job {
         self.changes.jobs.insert(job.clone());
         self.marks.touch(job);
-        self.jobs.get_mut(job).unwrap_or_else(|| panic!("job {job} is not known"))
+        let job = self.jobs.get_mut(job).unwrap_or_else(|| panic!("job {job} is not known"));
+        job.progress.audits_passed = job.progress.audits_passed.max(job.progress.audits_heard);
+        job
     }
 
     fn worker_mut(&mut self, worker: &WorkerId) -> &mut Worker {

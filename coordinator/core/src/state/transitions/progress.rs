@@ -26,6 +26,21 @@ impl State {
         }
     }
 
+    /// So many audits of the job have passed, as a worker says. What is shown is what the records hold, so it never
+    /// falls; they are rewritten for it once in a while, not with every heartbeat.
+    pub(crate) fn audits_passed(&mut self, now: Timestamp, job: &JobId, said: u64) {
+        let rest_ms = self.settings.audits_rest_ms;
+        let Some(entry) = self.jobs.get_mut(job) else { return };
+        let ended = entry.ended().is_some();
+        let progress = &mut entry.progress;
+        progress.audits_heard = progress.audits_heard.max(said);
+        let due = progress.audits_noted.is_none_or(|noted| now >= noted.plus_ms(rest_ms));
+        if progress.audits_heard > progress.audits_passed && (due || ended) {
+            progress.audits_noted = Some(now);
+            self.job_mut(job);
+        }
+    }
+
     /// How fast so many workers are: what they say until it was measured, then the steps of a while. Only a deadline
     /// needs it. Not persisted by itself, but with the job's next change.
     pub(crate) fn measure_pace(&mut self, now: Timestamp, job: &JobId, said: &Progress) {

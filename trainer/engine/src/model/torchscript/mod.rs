@@ -1,5 +1,6 @@
-//! A module of the user's, exported from Python. Its parameters live in the flat state; so do its buffers that training
-//! changes. Those that it does not change, and parameters that ask for no gradient, stay as the file has them.
+//! A module of the user's, exported from Python. Its parameters live in the flat state, and so does whatever else its passes
+//! move, or might: buffers, and parameters that ask for no gradient. The rest stays as the file has it, and is compared with
+//! that.
 
 mod export;
 mod file;
@@ -8,59 +9,77 @@ mod module;
 
 pub use export::export_torchscript;
 
-use super::{Declared, Initial, Model, Pass, Views};
-use crate::error::{EngineError, without_stack};
-use crate::storage::Storage;
+use super::{Declared, Initial, Instance, Model, Pass, Views};
+use crate::error::{Doing, EngineError, without_stack};
+use crate::storage::MASTER;
 use crate::task::{Output, Task};
-use module::{Module, Named};
+use inspect::Found;
+use module::{Module, Named, digest};
 use tch::{Device, Kind, TchError, Tensor};
 
 pub(crate) struct Torchscript {
     module: Module,
+    /// The same file loaded again, over the same tensors: what it remembers beside them is its own.
+    audit: Module,
     task: Task,
     /// What is trained.
     parameters: Vec<Named>,
-    /// All buffers, in the module's order, and what each is to training.
-    buffers: Vec<(Named, Role)>,
-    /// The memory of the counters, the host's, one to a cache line.
-    counters: Storage<i64>,
+    /// In the state beside them.
+    moving: Vec<Moving>,
+    constants: Vec<Constant>,
 }
 
-/// What a buffer is to training.
+/// What a tensor that is not trained is to training.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
-    /// Floats that a training pass moves, such as running statistics: each shard's pass starts from the state's, and
-    /// the next state's are the mean over the shards.
-    Moving,
-    /// A whole number that a training pass raises by one, such as `num_batches_tracked`.
-    Counter,
-    /// No pass writes to it.
+    /// Part of the state. Each shard's pass starts from the state's values, and a step moves these by the mean of what the
+    /// shards' passes added.
+    Moving {
+        /// A trial pass moved it already.
+        in_trial: bool,
+    },
+    /// No pass may write to it.
     Constant,
+    /// Passes write to it, such as activations that are kept to be looked at, and nothing of it is kept. Whether it matters
+    /// to what they give is for audits to find.
+    Scratch,
 }
 
-/// Elements of i64 in a cache line.
-const COUNTER_STRIDE: usize = 8;
+struct Moving {
+    named: Named,
+    in_trial: bool,
+    /// Of its values in the module, which the state has as float32.
+    kind: Kind,
+}
+
+struct Constant {
+    named: Named,
+    digest: blake3::Hash,
+}
 
 impl Torchscript {
-    /// Loads `path`, whose bytes have this digest, for the task. `input` is a batch as in training.
+    /// Loads `path`, whose bytes have this digest, for the task. `inputs` are two batches as in training, of different rows.
     ///
     /// # Errors
     /// [`EngineError::Spec`] for a file that is not the pinned one and for a module that can't be trained here.
-    pub(crate) fn load(path: &str, digest: &str, task: &Task, input: &Tensor) -> Result<Self, EngineError> {
+    pub(crate) fn load(path: &str, digest: &str, task: &Task, inputs: [&Tensor; 2]) -> Result<Self, EngineError> {
         let bytes = file::read(path, digest)?;
-        let (mut module, tensors) =
-            Module::load(&bytes).map_err(|error| file::not_loaded(path, without_stack(error)))?;
-        drop(bytes);
-        let parameters = inspect::trainable(path, tensors.parameters)?;
-        let buffers = inspect::roles(path, &mut module, tensors.buffers, input)?;
-        let count = buffers.iter().filter(|(_, role)| *role == Role::Counter).count();
-        let counters = Storage::zeros(&[(count * COUNTER_STRIDE) as i64])
-            .map_err(|source| EngineError::Torch { doing: "allocate the state", source })?;
-        Ok(Self { module, task: task.clone(), parameters, buffers, counters })
-    }
-
-    fn of_role(&self, wanted: Role) -> impl Iterator<Item = &Named> {
-        self.buffers.iter().filter(move |(_, role)| *role == wanted).map(|(named, _)| named)
+        let load = || Module::load(&bytes).map_err(|error| file::not_loaded(path, without_stack(error)));
+        let (mut module, mut audit) = (load()?, load()?);
+        let Found { trained, others } = inspect::inspect(path, &mut module, inputs)?;
+        audit.share(&module).doing("load the module again")?;
+        let (mut moving, mut constants) = (Vec::new(), Vec::new());
+        for (named, role) in others {
+            match role {
+                Role::Moving { in_trial } => moving.push(Moving { in_trial, kind: named.tensor.kind(), named }),
+                Role::Constant => {
+                    let digest = module::digest(&named.tensor).doing("read the module's constants")?;
+                    constants.push(Constant { named, digest });
+                }
+                Role::Scratch => {}
+            }
+        }
+        Ok(Self { module, audit, task: task.clone(), parameters: trained, moving, constants })
     }
 
     /// The outputs as rows, or what is wrong with them.
@@ -77,29 +96,6 @@ impl Torchscript {
         }
         outputs.f_reshape([-1, width])
     }
-
-    /// Refuses a pass that broke what [`inspect::roles`] found.
-    fn check_buffers(&self, before: &[f32], training: bool) -> Result<(), TchError> {
-        let step = i64::from(training);
-        let mut counters = before.iter().zip(self.counters.as_slice().chunks(COUNTER_STRIDE));
-        for (i, (named, role)) in self.buffers.iter().enumerate() {
-            let broken = match role {
-                Role::Moving => None,
-                Role::Constant => self.module.changed(i).then_some("no change, as in the first pass"),
-                Role::Counter => {
-                    let kept = counters.next().is_none_or(|(&before, now)| now[0] == before as i64 + step);
-                    (!kept).then_some("one more after each training pass, as after the first")
-                }
-            };
-            if let Some(expected) = broken {
-                return Err(TchError::Torch(format!(
-                    "buffer {}: expected {expected}, found another value",
-                    named.name
-                )));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Which shapes the outputs may have.
@@ -114,24 +110,17 @@ fn shapes(output: Output, samples: i64, context: Option<i64>) -> Vec<Vec<i64>> {
     }
 }
 
-fn declare(named: &Named) -> Declared {
-    Declared { name: named.name.clone(), shape: named.tensor.size(), initial: Initial::Own }
+fn declare(named: &Named, kind: Kind, may_be_absent: bool) -> Declared {
+    Declared { name: named.name.clone(), shape: named.tensor.size(), initial: Initial::Own, kind, may_be_absent }
 }
 
 impl Model for Torchscript {
     fn parameters(&self) -> Vec<Declared> {
-        self.parameters.iter().map(declare).collect()
+        self.parameters.iter().map(|named| declare(named, MASTER, false)).collect()
     }
 
     fn buffers(&self) -> Vec<Declared> {
-        self.of_role(Role::Moving).map(declare).collect()
-    }
-
-    fn counters(&self) -> Vec<(String, Vec<i64>, f32)> {
-        let first = |tensor: &Tensor| tensor.int64_value(&vec![0; tensor.dim()]) as f32;
-        self.of_role(Role::Counter)
-            .map(|named| (named.name.clone(), named.tensor.size(), first(&named.tensor)))
-            .collect()
+        self.moving.iter().map(|moving| declare(&moving.named, moving.kind, !moving.in_trial)).collect()
     }
 
     fn draws(&self) -> bool {
@@ -147,26 +136,50 @@ impl Model for Torchscript {
             view.f_copy_(&named.tensor)?;
             named.tensor.f_set_data(view)?;
         }
-        let moving = self.buffers.iter_mut().filter(|(_, role)| *role == Role::Moving);
-        for (((named, _), in_state), scratch) in moving.zip(&mut views.buffers).zip(&views.scratch) {
-            in_state.f_copy_(&named.tensor)?;
-            named.tensor.f_set_data(scratch)?;
-        }
-        let counters = self.buffers.iter_mut().filter(|(_, role)| *role == Role::Counter);
-        for (i, (named, _)) in counters.enumerate() {
-            let view = self.counters.tensor().f_narrow(0, (i * COUNTER_STRIDE) as i64, 1)?;
-            named.tensor.f_set_data(&view.f_view(named.tensor.size().as_slice())?)?;
+        for ((moving, in_state), scratch) in self.moving.iter_mut().zip(&mut views.buffers).zip(&views.scratch) {
+            in_state.f_copy_(&moving.named.tensor)?;
+            if moving.kind == MASTER {
+                moving.named.tensor.f_set_data(scratch)?;
+            }
         }
         Ok(self.parameters.iter().map(|named| named.tensor.shallow_clone()).collect())
     }
 
     fn forward(&mut self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor, TchError> {
         pass.take_all();
-        for (counter, &value) in self.counters.as_mut_slice().chunks_mut(COUNTER_STRIDE).zip(pass.counters) {
-            counter[0] = value as i64;
+        let module = match pass.instance {
+            Instance::Training => &mut self.module,
+            Instance::Audit => &mut self.audit,
+        };
+        // Those of float32 lie in the scratch themselves.
+        let elsewhere =
+            || self.moving.iter().zip(pass.buffers).filter(|(moving, _)| moving.kind != MASTER).map(|(m, s)| (&m.named, s));
+        {
+            let _without_graph = tch::no_grad_guard();
+            for (named, scratch) in elsewhere() {
+                named.tensor.shallow_clone().f_copy_(scratch)?;
+            }
         }
-        let outputs = self.module.forward(input, pass.training)?;
-        self.check_buffers(pass.counters, pass.training)?;
+        let outputs = module.forward(input, pass.training)?;
+        if let Some(Constant { named, .. }) = self.constants.iter().find(|it| module.changed(it.named.number)) {
+            let expected = "no change, as in the trial passes";
+            return Err(TchError::Torch(format!("{}: expected {expected}, found another value", named.name)));
+        }
+        {
+            let _without_graph = tch::no_grad_guard();
+            for (named, scratch) in elsewhere() {
+                scratch.shallow_clone().f_copy_(&named.tensor)?;
+            }
+        }
         self.rows(outputs, input)
+    }
+
+    fn check_constants(&self) -> Result<(), EngineError> {
+        for Constant { named, digest: expected } in &self.constants {
+            if digest(&named.tensor).doing("read the module's constants")? != *expected {
+                return Err(EngineError::Moved { tensor: named.name.clone() });
+            }
+        }
+        Ok(())
     }
 }
