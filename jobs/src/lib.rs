@@ -5,6 +5,8 @@
 
 mod error;
 mod freeze;
+mod module_check;
+mod module_file;
 mod parse;
 mod reference;
 mod resolve;
@@ -18,6 +20,8 @@ mod tree;
 
 pub use error::{Place, SpecError, SpecErrors};
 pub use freeze::{FreezeMisfit, frozen};
+pub use module_check::{ModuleCheck, ModuleContents, ModuleTrial, Refusal, RefusalCause, TensorCount};
+pub use module_file::{ModuleFile, Pickled};
 pub use parse::parse;
 pub use reference::reference_markdown;
 pub use resolve::{DataFacts, TargetFacts};

@@ -15,6 +15,7 @@ mod joining;
 mod links;
 mod loading;
 mod local;
+mod modules;
 mod pools;
 mod reproduce;
 mod saving;

@@ -125,6 +125,19 @@ pub(crate) fn rate(per_s: f64) -> String {
     }
 }
 
+/// `1 parameter`, `25,450 parameters`.
+pub(crate) fn grouped(n: u64, one: &str) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if n == 1 { format!("{text} {one}") } else { format!("{text} {one}s") }
+}
+
 /// `1 worker`, `2 workers`.
 pub(crate) fn count(n: u64, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
@@ -151,6 +164,14 @@ mod tests {
             assert_eq!(duration(Duration::from_millis(ms)), text);
         }
         assert_eq!(duration_ms(f64::NAN), "0 ms");
+    }
+
+    #[test]
+    fn long_numbers_are_in_groups_of_three_digits() {
+        for (n, text) in [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1_000, "1,000 bytes")] {
+            assert_eq!(grouped(n, "byte"), text);
+        }
+        assert_eq!(grouped(16_777_216, "step"), "16,777,216 steps");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod home;
 mod interrupts;
 mod live;
 mod logging;
+mod module_check;
 mod nearest;
 mod printer;
 mod runs;

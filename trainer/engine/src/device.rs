@@ -1,6 +1,6 @@
 //! What passes are computed on: this machine's processor, or one of its GPUs.
 
-use crate::error::EngineError;
+use crate::error::{Doing, EngineError};
 use crate::torch;
 use cudarc::driver::{result, sys};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -121,7 +121,7 @@ fn open(number: u32) -> Result<(), EngineError> {
         let hint = "look at `nvidia-smi`, at CUDA_VISIBLE_DEVICES, and whether the driver is new enough for libtorch";
         return Err(error(&format!("a GPU of number {number}"), found, hint));
     }
-    torch::compute_alike_on_gpus().map_err(|source| EngineError::Torch { doing: "fix the kernels", source })
+    torch::compute_alike_on_gpus().doing("fix the kernels")
 }
 
 #[expect(unsafe_code, reason = "loading a library runs its initialisers; the environment is changed")]

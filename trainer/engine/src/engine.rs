@@ -4,8 +4,8 @@ use crate::batch::Batch;
 use crate::cells;
 use crate::device::Device;
 use crate::error::{Doing, EngineError};
+use crate::model::torchscript::{Torchscript, misfit};
 use crate::model::{self, Instance};
-use crate::model::torchscript::Torchscript;
 use crate::replica::{Recipe, Replica, StepStats};
 use crate::seed::{Purpose, mix};
 use crate::task::{Input, Output, Score, Task};
@@ -31,6 +31,8 @@ pub struct Engine {
     micro_batch: u32,
     batch: Batch,
     rows: Vec<u64>,
+    /// Whether the model is a module of the user's.
+    own_module: bool,
 }
 
 /// The held-out samples, scored.
@@ -108,10 +110,13 @@ impl Engine {
             let mut others = Batch::new(&task, micro_batch as usize).doing("allocate a batch")?;
             sampler.rows(1, 0, micro_batch, train.logical_shards, &mut rows);
             others.fill(&data, &rows)?;
-            let model = Torchscript::load(path, digest, &task, [batch.input(), others.input()])?;
-            let mut replica = Replica::new(task, Box::new(model), recipe, device.into())?;
-            trial::run(&mut replica, &batch, train.seed)?;
-            replica
+            let made = || {
+                let model = Torchscript::load(path, digest, &task, [batch.input(), others.input()])?;
+                let mut replica = Replica::new(task.clone(), Box::new(model), recipe, device.into())?;
+                trial::run(&mut replica, &batch, train.seed)?;
+                Ok(replica)
+            };
+            made().map_err(|error| misfit::explain(error, &task, micro_batch))?
         } else {
             let model = model::build(&spec.model, &task)?;
             Replica::new(task, model, recipe, device.into())?
@@ -125,6 +130,7 @@ impl Engine {
             micro_batch,
             batch,
             rows,
+            own_module: matches!(spec.model, ModelSpec::Torchscript { .. }),
         })
     }
 
@@ -193,7 +199,8 @@ impl Engine {
         ready: &mut dyn FnMut(usize),
     ) -> Result<(), EngineError> {
         let seed = self.training_batch(step, shard)?;
-        self.replica.gradient(instance, (self.batch.input(), self.batch.target()), seed, out, ready)
+        let done = self.replica.gradient(instance, (self.batch.input(), self.batch.target()), seed, out, ready);
+        done.map_err(|error| self.explained(error))
     }
 
     /// Which logical shard of a step an audit computes a second time: a function of the job's seed and the step.
@@ -253,7 +260,13 @@ impl Engine {
         out: &tch::Tensor,
     ) -> Result<(), EngineError> {
         let seed = self.training_batch(step, shard)?;
-        self.replica.gradient_into(instance, (self.batch.input(), self.batch.target()), seed, out)
+        let done = self.replica.gradient_into(instance, (self.batch.input(), self.batch.target()), seed, out);
+        done.map_err(|error| self.explained(error))
+    }
+
+    /// An error of a pass; a module of the user's may be what failed.
+    fn explained(&self, error: EngineError) -> EngineError {
+        if self.own_module { misfit::explain(error, self.replica.task(), self.micro_batch) } else { error }
     }
 
     /// Reads a shard's samples of a step; what its random numbers follow from.
@@ -319,7 +332,7 @@ impl Engine {
             self.rows.clear();
             self.rows.extend((samples.start..end).map(|i| self.sampler.split().held_out_row(i)));
             samples.start = end;
-            let score = self.score()?;
+            let score = self.score().map_err(|error| self.explained(error))?;
             total.loss += score.loss;
             total.right += score.right;
             total.count += score.count;

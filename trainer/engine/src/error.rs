@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use tch::TchError;
+use trainctl_jobs::{Refusal, RefusalCause};
 
 /// Why a step, an evaluation or the set-up of an engine failed.
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +78,46 @@ pub enum EngineError {
         doing: &'static str,
         /// libtorch's own words.
         #[source]
-        source: TchError,
+        source: Libtorch,
     },
 }
 
+/// An error of libtorch. It is shown as libtorch says it: tch calls whatever libtorch throws an internal error.
+#[derive(Debug)]
+pub struct Libtorch(pub(crate) TchError);
+
+impl fmt::Display for Libtorch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            TchError::Torch(text) => f.write_str(text),
+            other => other.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Libtorch {}
+
+impl Libtorch {
+    /// Whether there was no memory left, on the processor or a GPU.
+    fn is_out_of_memory(&self) -> bool {
+        self.mentions(&["can't allocate memory", "out of memory"])
+    }
+
+    /// Whether another machine, or this one at another time, would not say it.
+    pub(crate) fn is_of_the_machine(&self) -> bool {
+        self.is_out_of_memory() || self.mentions(&["CUDA error", "cuDNN error"])
+    }
+
+    fn mentions(&self, words: &[&str]) -> bool {
+        matches!(&self.0, TchError::Torch(text) if words.iter().any(|words| text.contains(words)))
+    }
+}
+
 impl EngineError {
+    /// What to do about a tensor that moves without being part of the state.
+    pub(crate) const HINT_MOVED: &str = "keep what a pass changes in a float32 buffer that each pass changes, or in one \
+                                         of up to 65,536 elements: those are part of the state";
+
     /// What the user can do about it, one clause; none where only they know.
     #[must_use]
     pub fn hint(&self) -> Option<Cow<'static, str>> {
@@ -91,14 +127,33 @@ impl EngineError {
         self.own_hint().map(Cow::Borrowed)
     }
 
+    /// The same for a command line that asked for a check.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        let (field, message) = match self {
+            Self::Spec { field, expected, found, .. } => {
+                (Some((*field).to_owned()), format!("expected {expected}, found {found}"))
+            }
+            other => (None, chain(other)),
+        };
+        let cause = match self {
+            Self::Spec { .. }
+            | Self::NotFinite { .. }
+            | Self::AllSkipped { .. }
+            | Self::NotDeterministic { .. }
+            | Self::Moved { .. }
+            | Self::EvaluationNotFinite { .. } => RefusalCause::Job,
+            Self::Data(_) => RefusalCause::Data,
+            Self::Device { .. } | Self::Torch { .. } => RefusalCause::Machine,
+        };
+        Refusal { cause, field, message, hint: self.hint().map(Cow::into_owned) }
+    }
+
     fn own_hint(&self) -> Option<&'static str> {
         match self {
             Self::Spec { hint, .. } | Self::Device { hint, .. } => Some(hint),
             Self::NotFinite { what: NotFinite::Buffer, .. } => Some("look for broken values in the data"),
-            Self::Moved { .. } => Some(
-                "keep what a pass changes in a float32 buffer that each pass changes, or in one of up to 65,536 elements: \
-                 those are part of the state",
-            ),
+            Self::Moved { .. } => Some(Self::HINT_MOVED),
             Self::NotDeterministic { .. } => Some(
                 "use operations that are deterministic, draw random numbers with torch's default generator \
                  only, and dropout only while module.training",
@@ -106,12 +161,18 @@ impl EngineError {
             Self::NotFinite { .. } | Self::AllSkipped { .. } | Self::EvaluationNotFinite { .. } => Some(
                 "lower train.optimizer.lr, set train.clip_norm or a longer warm-up, or look for broken values in the data",
             ),
-            Self::Torch { doing: "allocate the state" | "allocate a batch", .. } => {
+            Self::Torch { doing, source } if doing.starts_with("allocate") || source.is_out_of_memory() => {
                 Some("give each worker more memory, or make the model or train.global_batch smaller")
             }
             Self::Torch { .. } | Self::Data(_) => None,
         }
     }
+}
+
+/// An error and its sources on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 /// Which part of a round's vector is not finite.
@@ -143,7 +204,7 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, TchError> {
     fn doing(self, doing: &'static str) -> Result<T, EngineError> {
-        self.map_err(|source| EngineError::Torch { doing, source: without_stack(source) })
+        self.map_err(|source| EngineError::Torch { doing, source: Libtorch(without_stack(source)) })
     }
 }
 

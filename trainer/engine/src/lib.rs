@@ -7,6 +7,7 @@
 
 mod batch;
 mod cells;
+mod check;
 mod device;
 mod engine;
 mod error;
@@ -27,9 +28,10 @@ mod task;
 mod torch;
 mod trial;
 
+pub use check::{check_module, try_module};
 pub use device::{Device, Wanted};
 pub use engine::{Engine, Evaluation};
-pub use error::{EngineError, NotFinite};
+pub use error::{EngineError, Libtorch, NotFinite};
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use model::torchscript::export_torchscript;
 pub use replica::StepStats;

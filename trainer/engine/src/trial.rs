@@ -8,7 +8,7 @@ use crate::model::Instance;
 use crate::replica::Replica;
 use crate::seed::{Purpose, mix};
 use crate::torch;
-use tch::{TchError, Tensor};
+use tch::Tensor;
 
 /// Tries the replica on a batch; the state stays as it is.
 pub(crate) fn run(replica: &mut Replica, batch: &Batch, seed: u64) -> Result<(), EngineError> {
@@ -52,10 +52,6 @@ fn same_bits(a: &Tensor, b: &Tensor) -> Result<bool, EngineError> {
 /// The evaluation's last batch is smaller than the others.
 fn fixed_batch(error: EngineError) -> EngineError {
     let EngineError::Torch { source, .. } = error else { return error };
-    let source = match source {
-        TchError::Torch(text) => text,
-        other => other.to_string(),
-    };
     EngineError::Spec {
         field: "model.path",
         expected: "a module that takes any count of samples".to_owned(),

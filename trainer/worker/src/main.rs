@@ -3,6 +3,7 @@
 
 mod attachment;
 mod audit;
+mod check_module;
 mod control;
 mod faults;
 mod follow;
@@ -20,6 +21,7 @@ mod trainer;
 
 use anyhow::Context;
 use attachment::{Coordinator, Place};
+use check_module::CheckModule;
 use clap::{Parser, Subcommand};
 use control::Control;
 use faults::Faults;
@@ -56,6 +58,9 @@ enum Command {
     Fingerprint(Where),
     /// Write a TorchScript module with a checkpoint's parameters and buffers in it
     Export(Export),
+    /// Load a TorchScript module as training does, try it on a job's data, and print what it holds, or why it can't be
+    /// trained, as JSON
+    CheckModule(CheckModule),
 }
 
 #[derive(clap::Args)]
@@ -137,6 +142,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Fingerprint(Where { device }) => print_fingerprint(device),
         Command::Export(export) => export_module(&export),
+        Command::CheckModule(check) => check_module::run(&check),
         Command::Run(run) => run_worker(run),
     };
     match outcome {
@@ -162,7 +168,7 @@ fn print_fingerprint(device: Wanted) -> anyhow::Result<ExitCode> {
 }
 
 /// Before anything else is done: see [`Wanted::find`].
-fn find(device: Wanted) -> anyhow::Result<Device> {
+pub(crate) fn find(device: Wanted) -> anyhow::Result<Device> {
     device.find().map_err(|error| {
         let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
         anyhow::anyhow!("{}{hint}", saver::chain(&error))

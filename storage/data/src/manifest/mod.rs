@@ -3,6 +3,7 @@
 mod check;
 mod facts;
 mod file;
+mod prefix;
 mod summary;
 
 pub(crate) use check::{CLASSES_MAX, SAMPLE_MAX_ELEMENTS};

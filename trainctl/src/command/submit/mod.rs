@@ -1,6 +1,7 @@
 //! `submit`: checks a job on this side, hands it over, and waits for it where that was asked for.
 
 mod local;
+mod module;
 mod preflight;
 
 use crate::cli::Session;
@@ -21,7 +22,8 @@ use trainctl_proto::v1::JobStatus;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 All is checked before anything starts: the job file, the data manifest and its digest, that all data objects are \
-there, the pools. With --local and no coordinator running, one runs inside this command; other commands find it. \
+there, the pools. A TorchScript module is loaded and trained on one micro-batch, where a worker program is at hand. \
+With --local and no coordinator running, one runs inside this command; other commands find it. \
 Ctrl-C then saves the job and ends its workers, and `trainctl up` goes on. With --watch Ctrl-C ends the watching \
 only.
 
@@ -50,6 +52,7 @@ pub(crate) struct SubmitArgs {
 pub(crate) async fn run(session: &Session, args: SubmitArgs) -> Result<(), Failure> {
     let checked = preflight::check(&args.file, &args.set).await?;
     let printer = &session.printer;
+    module::check(printer, &checked).await?;
     let ended = if args.local {
         local::run(session, checked, args.pools).await?
     } else {

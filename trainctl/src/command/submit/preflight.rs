@@ -14,10 +14,15 @@ pub(crate) struct Checked {
     /// Resolved: paths absolute, steps known.
     pub(super) spec: JobSpec,
     /// Byte for byte.
-    manifest_json: String,
+    pub(super) manifest_json: String,
 }
 
 impl Checked {
+    /// The job, resolved.
+    pub(crate) fn spec(&self) -> &JobSpec {
+        &self.spec
+    }
+
     /// As it is sent.
     pub(super) fn request(&self) -> Result<SubmitRequest, Failure> {
         let spec_json = serde_json::to_string(&self.spec)

@@ -48,9 +48,22 @@ impl Fixture {
             "mse" => (line(folder.path()), r#"{"kind": "mlp", "hidden": [16]}"#.to_owned(), "mse"),
             "text.pt" => (text(folder.path()), module(model, r#", "context": 20"#), "cross-entropy"),
             "number.pt" => (line(folder.path()), module(model, ""), "mse"),
-            name if name.ends_with(".pt") => (digits(folder.path(), None), module(name, ""), "cross-entropy"),
+            name if Path::new(name).extension().is_some() => {
+                (digits(folder.path(), None), module(name, ""), "cross-entropy")
+            }
             other => panic!("no fixture is named {other}"),
         };
+        Self::of(folder, manifest, &model, loss, compute)
+    }
+
+    /// A file of `tests/modules` on the tests' text.
+    pub(crate) fn of_text(file: &str) -> Self {
+        let folder = tempfile::tempdir().expect("make a folder");
+        let manifest = text(folder.path());
+        Self::of(folder, manifest, &module(file, r#", "context": 20"#), "cross-entropy", "fp32")
+    }
+
+    fn of(folder: TempDir, manifest: Manifest, model: &str, loss: &str, compute: &str) -> Self {
         let spec = format!(
             r#"{{"name": "fixture", "data": {{"manifest": "unused", "digest": "unused"}}, "model": {model},
                 "train": {{"seed": 7, "steps": 60, "global_batch": {}, "logical_shards": {SHARDS}, "loss": "{loss}",

@@ -33,7 +33,7 @@ pub(super) struct Found {
 pub(super) fn inspect(path: &str, module: &mut Module, inputs: [&Tensor; 2]) -> Result<Found, EngineError> {
     let listed = module.tensors().doing("list the module's tensors")?;
     check_parameters(path, &listed)?;
-    let tensors = take_shape(module, listed, inputs[0]).doing("compute a first pass of the module at model.path")?;
+    let tensors = take_shape(module, listed, inputs[0]).doing("compute a first pass")?;
     let (trained, others) = split(tensors);
     let moved = trial_passes(path, module, &trained, &others, inputs)?;
     let others = others
@@ -124,7 +124,7 @@ fn trial_passes(
     others: &[Named],
     inputs: [&Tensor; 2],
 ) -> Result<Vec<bool>, EngineError> {
-    const DOING: &str = "compute a trial pass of the module at model.path";
+    const DOING: &str = "compute a trial pass";
     let copies = |of: &[Named]| of.iter().map(|named| named.tensor.f_detach_copy()).collect::<Result<Vec<_>, _>>();
     let parameters = copies(trained).doing(DOING)?;
     let values = copies(others).doing(DOING)?;

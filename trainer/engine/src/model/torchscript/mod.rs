@@ -2,9 +2,11 @@
 //! move, or might: buffers, and parameters that ask for no gradient. The rest stays as the file has it, and is compared with
 //! that.
 
+pub(crate) mod contents;
 mod export;
 mod file;
 mod inspect;
+pub(crate) mod misfit;
 mod module;
 
 pub use export::export_torchscript;
@@ -14,6 +16,7 @@ use crate::error::{Doing, EngineError, without_stack};
 use crate::storage::MASTER;
 use crate::task::{Output, Task};
 use inspect::Found;
+use misfit::Unfit;
 use module::{Module, Named, digest};
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -88,11 +91,12 @@ impl Torchscript {
         let (shape, rows) = (outputs.size(), shapes(self.task.output, samples, input.size().get(1).copied()));
         if outputs.kind() != Kind::Float || !rows.contains(&shape) {
             let wanted: Vec<String> = rows.iter().map(|shape| format!("{shape:?}")).collect();
-            return Err(TchError::Shape(format!(
-                "expected float32 outputs of shape {} for {samples} samples, found {:?} of shape {shape:?}",
-                wanted.join(" or "),
-                outputs.kind(),
-            )));
+            return Err(Unfit {
+                expected: format!("float32 outputs of shape {} for {samples} samples", wanted.join(" or ")),
+                found: format!("{} of shape {shape:?}", misfit::dtype(outputs.kind())),
+                hint: misfit::outputs_hint(self.task.output),
+            }
+            .into());
         }
         outputs.f_reshape([-1, width])
     }
@@ -162,8 +166,9 @@ impl Model for Torchscript {
         }
         let outputs = module.forward(input, pass.training)?;
         if let Some(Constant { named, .. }) = self.constants.iter().find(|it| module.changed(it.named.number)) {
-            let expected = "no change, as in the trial passes";
-            return Err(TchError::Torch(format!("{}: expected {expected}, found another value", named.name)));
+            let expected = format!("{} to stay as it is, as in the trial passes", named.name);
+            let hint = EngineError::HINT_MOVED;
+            return Err(Unfit { expected, found: "a pass that writes to it".to_owned(), hint }.into());
         }
         {
             let _without_graph = tch::no_grad_guard();
