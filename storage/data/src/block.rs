@@ -7,6 +7,7 @@ use crate::place::Place;
 use crate::reader::Source;
 use crate::survey::{class_of, is_byte};
 use memmap2::Mmap;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// Memory is set aside at once for no more than so many times an object's bytes; beyond, it grows as data arrives.
@@ -207,6 +208,8 @@ struct Loading {
     is_text: bool,
     elements: usize,
     classes: u32,
+    /// Classes by name, where targets are names.
+    names: HashMap<String, u16>,
     object_rows_expected: u64,
     object_rows: u64,
     object_targets: u64,
@@ -228,7 +231,9 @@ impl Loading {
             Target::Number { .. } => (Labels::Numbers(Vec::new()), 0),
             Target::NextByte => (Labels::NextByte, 0),
         };
-        Self { values, labels, is_text, elements, classes, object_rows_expected: 0, object_rows: 0, object_targets: 0 }
+        let names = manifest.class_names.iter().flatten().zip(0..).map(|(name, class)| (name.clone(), class)).collect();
+        let (object_rows_expected, object_rows, object_targets) = (0, 0, 0);
+        Self { values, labels, is_text, elements, classes, names, object_rows_expected, object_rows, object_targets }
     }
 
     fn begin(&mut self, rows: u64) {
@@ -296,6 +301,13 @@ impl Sink for Loading {
             Labels::NextByte => {}
         }
         Ok(())
+    }
+
+    fn label(&mut self, name: &str) -> Result<(), Bad> {
+        match self.names.get(name) {
+            Some(&class) => self.target(class.into()),
+            None => Err(Bad::new("", "a class that the manifest names", format!("{name:?}"))),
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub enum DataError {
         expected: String,
         /// What is there.
         found: String,
+        /// What to do about it, one clause, where that is known.
+        hint: Option<String>,
     },
     /// The data set is larger than what this program handles. Reject it.
     #[error("{object}: expected at most {limit} {unit}, found {found}")]
@@ -107,8 +109,9 @@ impl DataError {
                 "restore the object as it was pinned, or pin it again and put the new digest into the job".to_owned(),
             ),
             Self::Option { hint, .. } => Some(hint.clone()),
+            Self::Malformed { hint, .. } => hint.clone(),
             Self::Open(error) => Some(error.hint()),
-            Self::Malformed { .. } | Self::TooLarge { .. } | Self::Store { .. } | Self::File { .. } => None,
+            Self::TooLarge { .. } | Self::Store { .. } | Self::File { .. } => None,
         }
     }
 }

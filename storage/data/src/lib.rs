@@ -31,10 +31,14 @@ pub use cache::CacheOptions;
 pub use dataset::Dataset;
 pub use error::DataError;
 pub use manifest::{
-    CsvLayout, Dtype, Features, Format, Manifest, Object, Role, Summary, TarLayout, Target, manifest_digest,
+    CsvLayout, Dtype, Features, Format, Manifest, Missing, Object, Role, Summary, TableLayout, TarLayout, Target,
+    manifest_digest,
 };
 pub use permutation::Permutation;
-pub use pin::{Column, PinOptions, Scale, Shape, TargetKind, pin, pin_with};
+pub use pin::{
+    Column, HeaderLine, Mark, MissingValues, Note, PinOptions, PinReport, Scale, Shape, TargetKind, pin, pin_reported,
+    pin_with,
+};
 pub use place::Base;
 pub use progress::Progress;
 pub use sampler::Sampler;

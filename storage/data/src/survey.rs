@@ -1,8 +1,25 @@
 //! Going once through a data set to learn its shape, keeping none of it.
 
-use crate::decode::{Bad, Cells, Sink};
+use crate::decode::{Bad, Cells, Sink, Value, shown};
 use crate::manifest::{CLASSES_MAX, Dtype};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Names of classes take no more room than that, all together.
+const LABELS_MAX_BYTES: usize = 16 << 20;
+/// A longer one is no name.
+const LABEL_MAX_BYTES: usize = 1 << 10;
+
+/// What is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Wanted {
+    /// Rows are runs of bytes.
+    pub(crate) text: bool,
+    /// Names of classes may be numbers.
+    pub(crate) numeric_labels: bool,
+    /// The mean of each feature.
+    pub(crate) means: bool,
+}
 
 /// What all rows so far have in common.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -16,12 +33,40 @@ pub(crate) struct Survey {
     pub(crate) target_max: f64,
     /// A target that no class can have.
     pub(crate) not_a_class: Option<f64>,
-    is_text: bool,
+    /// Rows of each class that a target names.
+    pub(crate) classes: BTreeMap<u16, u64>,
+    /// Rows of each class that a target names by text.
+    pub(crate) labels: BTreeMap<String, u64>,
+    labels_bytes: usize,
+    /// The first whole number that float32 makes another one, and its column.
+    pub(crate) rounded: Option<(String, f64)>,
+    /// Rows left out, as a value was missing.
+    pub(crate) dropped: u64,
+    /// Values that a number stands for.
+    pub(crate) filled: u64,
+    /// Of each feature, where means are wanted: the sum and count of values that are there.
+    pub(crate) sums: Vec<(f64, u64)>,
+    wanted: Wanted,
 }
 
 impl Survey {
-    pub(crate) fn new(is_text: bool) -> Self {
-        Self { rows: 0, targets: 0, elements: None, dtype: Dtype::Uint8, target_max: 0.0, not_a_class: None, is_text }
+    pub(crate) fn new(wanted: Wanted) -> Self {
+        Self {
+            rows: 0,
+            targets: 0,
+            elements: None,
+            dtype: Dtype::Uint8,
+            target_max: 0.0,
+            not_a_class: None,
+            classes: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            labels_bytes: 0,
+            rounded: None,
+            dropped: 0,
+            filled: 0,
+            sums: Vec::new(),
+            wanted,
+        }
     }
 
     /// Takes in what a later object's rows have in common.
@@ -39,11 +84,44 @@ impl Survey {
         }
         self.target_max = self.target_max.max(later.target_max);
         self.not_a_class = self.not_a_class.or(later.not_a_class);
+        for (&class, rows) in &later.classes {
+            *self.classes.entry(class).or_default() += rows;
+        }
+        for (label, &rows) in &later.labels {
+            self.count_label(label, rows)?;
+        }
+        if self.rounded.is_none() {
+            self.rounded.clone_from(&later.rounded);
+        }
+        self.dropped += later.dropped;
+        self.filled += later.filled;
+        self.sums.resize(self.sums.len().max(later.sums.len()), (0.0, 0));
+        for ((sum, count), (more, others)) in self.sums.iter_mut().zip(&later.sums) {
+            *sum += more;
+            *count += others;
+        }
+        Ok(())
+    }
+
+    fn count_label(&mut self, label: &str, rows: u64) -> Result<(), Bad> {
+        if let Some(count) = self.labels.get_mut(label) {
+            *count += rows;
+            return Ok(());
+        }
+        if label.len() > LABEL_MAX_BYTES || label.contains(['\n', '\r']) {
+            let found = format!("{} bytes: {:?}...", label.len(), label.chars().take(40).collect::<String>());
+            return Err(Bad::new("", format!("a class's name of one line and at most {LABEL_MAX_BYTES} bytes"), found));
+        }
+        self.labels_bytes += label.len();
+        if self.labels.len() as u64 >= u64::from(CLASSES_MAX) || self.labels_bytes > LABELS_MAX_BYTES {
+            return Err(Bad::new("", format!("names of at most {CLASSES_MAX} classes"), "more"));
+        }
+        self.labels.insert(label.to_owned(), rows);
         Ok(())
     }
 
     /// The smallest count of classes that has room for all targets.
-    pub(crate) fn classes(&self) -> u32 {
+    pub(crate) fn class_count(&self) -> u32 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "asked where all are classes")]
         let classes = self.target_max as u32 + 1;
         classes
@@ -53,7 +131,7 @@ impl Survey {
 impl Sink for Survey {
     fn features(&mut self, cells: Cells<'_>) -> Result<(), Bad> {
         let len = match cells {
-            Cells::Bytes(bytes) if self.is_text => {
+            Cells::Bytes(bytes) if self.wanted.text => {
                 self.rows += bytes.len() as u64;
                 return Ok(());
             }
@@ -61,6 +139,13 @@ impl Sink for Survey {
             Cells::Floats(floats) => {
                 if let Some(value) = floats.iter().find(|value| !value.is_finite()) {
                     return Err(Bad::new("", "features within float32", value));
+                }
+                if self.wanted.means {
+                    self.sums.resize(floats.len(), (0.0, 0));
+                    for ((sum, count), &value) in self.sums.iter_mut().zip(floats) {
+                        *sum += f64::from(value);
+                        *count += 1;
+                    }
                 }
                 if self.dtype == Dtype::Uint8 && !floats.iter().all(|&value| is_byte(value)) {
                     self.dtype = Dtype::Float32;
@@ -77,12 +162,48 @@ impl Sink for Survey {
     }
 
     fn target(&mut self, value: f64) -> Result<(), Bad> {
+        #[expect(clippy::cast_possible_truncation, reason = "targets are float32")]
+        let single = value as f32;
+        if !single.is_finite() {
+            return Err(Bad::new("", "a target within float32", shown(value)));
+        }
         self.targets += 1;
-        if class_of(value, CLASSES_MAX).is_none() {
-            self.not_a_class.get_or_insert(value);
+        match class_of(value, CLASSES_MAX) {
+            Some(class) => *self.classes.entry(class).or_default() += 1,
+            None => drop(self.not_a_class.get_or_insert(value)),
         }
         self.target_max = self.target_max.max(value);
         Ok(())
+    }
+
+    fn label(&mut self, name: &str) -> Result<(), Bad> {
+        if !self.wanted.numeric_labels && Value::of(name.as_bytes(), b'.') != Value::Text {
+            return Err(Bad::new("", "the name of a class, as in the first row", format!("{name:?}"))
+                .hint("`--kind label` takes numbers for names of classes as well"));
+        }
+        self.count_label(name, 1)?;
+        self.targets += 1;
+        Ok(())
+    }
+
+    fn rounded(&mut self, name: &dyn Fn() -> String, value: f64) {
+        if self.rounded.is_none() {
+            self.rounded = Some((name(), value));
+        }
+    }
+
+    fn dropped(&mut self) {
+        self.dropped += 1;
+    }
+
+    fn filled(&mut self, places: &[usize]) {
+        self.filled += places.len() as u64;
+        // What stands there while means are sought is 0.
+        for &place in places {
+            if let Some((_, count)) = self.sums.get_mut(place) {
+                *count -= 1;
+            }
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use trainctl_data::{
-    Base, Column, DataError, Finding, Format, Manifest, ObjectReport, PinOptions, Progress, Scale, Shape, Summary,
-    TargetKind, manifest_digest,
+    Base, Column, DataError, Finding, Format, HeaderLine, Manifest, Mark, MissingValues, Note, ObjectReport,
+    PinOptions, PinReport, Progress, Scale, Shape, Summary, TargetKind, manifest_digest,
 };
 
 /// Arguments of `data`.
@@ -67,9 +67,31 @@ struct PinArgs {
     /// Column to learn, by name or counted from 0 [default: the last]; of tar shards, the key in a sample's JSON
     #[arg(long, value_name = "COLUMN")]
     target: Option<Column>,
-    /// class or number [default: class if all targets are whole numbers below 1000]
+    /// class, number, or label for classes by name [default: label if the first target is text, class if all are whole
+    /// numbers below 1000]
     #[arg(long, value_name = "KIND")]
     kind: Option<TargetKind>,
+    /// Columns of a table that are features, by name or counted from 0, in this order [default: all but the target]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    columns: Option<Vec<Column>>,
+    /// Columns of a table to leave out
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    drop: Vec<Column>,
+    /// What becomes of rows that lack a value: drop, fill=mean or fill=NUMBER [default: an error]
+    #[arg(long, value_name = "WHAT")]
+    missing: Option<MissingValues>,
+    /// Whether a CSV's first line has names: yes, no, or the line that has them [default: yes if it is no row]
+    #[arg(long, value_name = "LINE")]
+    header: Option<HeaderLine>,
+    /// What is between two values of a CSV's line, such as ';' or tab [default: what the first line has most of]
+    #[arg(long, value_name = "CHARACTER")]
+    delimiter: Option<Mark>,
+    /// The mark before a number's fraction in a CSV, such as ',' [default: .]
+    #[arg(long, value_name = "CHARACTER")]
+    decimal: Option<Mark>,
+    /// Lines at the start of each CSV file that are no part of the table [default: 0]
+    #[arg(long, value_name = "LINES")]
+    skip: Option<u32>,
     /// What features are multiplied by, such as 1/16 [default: 1; bytes of images 1/255]
     #[arg(long, value_name = "FACTOR")]
     scale: Option<Scale>,
@@ -87,6 +109,8 @@ struct Pinned {
     digest: String,
     #[serde(flatten)]
     summary: Summary,
+    /// What to look at before training on it.
+    notes: Vec<Note>,
 }
 
 /// What `data show` prints.
@@ -121,14 +145,33 @@ pub(crate) async fn run(session: &Session, args: DataArgs) -> Result<(), Failure
 }
 
 fn pin(printer: &Printer, args: PinArgs) -> Result<(), Failure> {
-    let PinArgs { uri, manifest: place, out, name, format, target, kind, scale, shape } = args;
-    let options = PinOptions { name, format, out, target, kind, scale, shape };
-    let manifest = reading(printer, |progress| trainctl_data::pin_with(&uri, &options, progress)).map_err(failure)?;
+    let PinArgs { uri, manifest: place, out, name, format, target, kind, scale, shape, .. } = args;
+    let PinArgs { columns, drop, missing, header, skip, .. } = args;
+    let [delimiter, decimal] = [args.delimiter, args.decimal].map(|mark| mark.map(|Mark(mark)| mark));
+    let options = PinOptions {
+        name,
+        format,
+        out,
+        target,
+        kind,
+        scale,
+        shape,
+        columns,
+        drop,
+        missing,
+        header,
+        delimiter,
+        decimal,
+        skip,
+    };
+    let report = reading(printer, |progress| trainctl_data::pin_reported(&uri, &options, progress));
+    let PinReport { manifest, notes } = report.map_err(failure)?;
     let place = place.unwrap_or_else(|| format!("{}.manifest.json", manifest.name));
     let digest = manifest.write_to(&place).map_err(failure)?;
-    let pinned = Pinned { manifest: place, digest, summary: manifest.summary() };
+    let pinned = Pinned { manifest: place, digest, summary: manifest.summary(), notes };
     if !printer.json() {
-        printer.note(&format!("{}\n\nput this under [data] in the job:", pinned.summary));
+        let notes: String = pinned.notes.iter().map(|note| format!("note: {note}\n")).collect();
+        printer.note(&format!("{}\n{notes}\nput this under [data] in the job:", pinned.summary));
     }
     printer.emit(&pinned, |_| {
         let quoted = serde_json::Value::from(pinned.manifest.as_str());

@@ -1,22 +1,30 @@
 //! Turning an object's bytes into rows: one file for each format. Decoders stream: they hold a piece of an object at
 //! a time, believe no count before the bytes for it are there, and leave to the [`Sink`] what becomes of the rows.
 
+mod columns;
 mod csv;
+mod fields;
+mod gunzip;
+mod header;
 mod idx;
 mod parquet;
+mod row;
 mod tar;
 mod text;
+mod value;
 
-pub(crate) use csv::probe as probe_csv;
+pub(crate) use columns::list;
+pub(crate) use csv::{CsvAsked, CsvProbe, probe as probe_csv};
 pub(crate) use idx::probe as probe_idx;
-pub(crate) use parquet::columns as parquet_columns;
+pub(crate) use parquet::{ParquetProbe, probe as probe_parquet};
 pub(crate) use tar::probe as probe_tar;
+pub(crate) use value::{Value, shown};
 
 use crate::error::DataError;
-use crate::manifest::{CsvLayout, Format, Manifest, Object, Role, TarLayout};
+use crate::manifest::{CsvLayout, Format, Manifest, Object, Role, TableLayout, TarLayout};
 use crate::place::Place;
 use crate::reader::{Content, ObjectReader, Source};
-use flate2::bufread::MultiGzDecoder;
+use gunzip::Gunzip;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 
@@ -37,6 +45,14 @@ pub(crate) trait Sink {
     fn features(&mut self, cells: Cells<'_>) -> Result<(), Bad>;
     /// The target of the next row that has none yet.
     fn target(&mut self, value: f64) -> Result<(), Bad>;
+    /// The same, where targets are names of classes.
+    fn label(&mut self, name: &str) -> Result<(), Bad>;
+    /// A whole number of the column that `name` says, which float32 makes another one.
+    fn rounded(&mut self, _name: &dyn Fn() -> String, _value: f64) {}
+    /// A row was left out, as a value was missing.
+    fn dropped(&mut self) {}
+    /// Values of the last row that were missing, by their places.
+    fn filled(&mut self, _places: &[usize]) {}
 }
 
 /// Content that is not what it should be, before the object's name is put to it.
@@ -45,11 +61,18 @@ pub(crate) struct Bad {
     pub(crate) place: String,
     pub(crate) expected: String,
     pub(crate) found: String,
+    /// What to do about it, where that is known.
+    pub(crate) hint: Option<String>,
 }
 
 impl Bad {
     pub(crate) fn new(place: impl fmt::Display, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
-        Self { place: place.to_string(), expected: expected.to_string(), found: found.to_string() }
+        let [place, expected, found] = [place.to_string(), expected.to_string(), found.to_string()];
+        Self { place, expected, found, hint: None }
+    }
+
+    pub(crate) fn hint(self, hint: &str) -> Self {
+        Self { hint: Some(hint.to_owned()), ..self }
     }
 
     /// With the place, where a sink could not know it.
@@ -61,7 +84,8 @@ impl Bad {
     }
 
     pub(crate) fn of(self, object: String) -> DataError {
-        DataError::Malformed { object, place: self.place, expected: self.expected, found: self.found }
+        let Self { place, expected, found, hint } = self;
+        DataError::Malformed { object, place, expected, found, hint }
     }
 }
 
@@ -71,8 +95,14 @@ pub(crate) struct Layout {
     pub(crate) format: Format,
     /// CSV only.
     pub(crate) csv: CsvLayout,
-    /// CSV and Parquet: the target's column.
+    /// CSV and Parquet, where columns are found by their places: the target's.
     pub(crate) column: usize,
+    /// CSV and Parquet: which columns are read, where they are found by name.
+    pub(crate) table: Option<TableLayout>,
+    /// CSV and Parquet: the object that the columns' names are from, for messages.
+    pub(crate) first: String,
+    /// Targets are names of classes.
+    pub(crate) labels: bool,
     /// IDX only.
     pub(crate) role: Option<Role>,
     /// Tar only.
@@ -87,6 +117,9 @@ impl Layout {
             format: manifest.format,
             csv: manifest.csv.unwrap_or(CsvLayout { header: false, delimiter: ',' }),
             column: manifest.target.column().unwrap_or(0) as usize,
+            table: manifest.table.clone(),
+            first: manifest.first_with_rows().path.clone(),
+            labels: manifest.class_names.is_some(),
             role: object.role,
             tar: manifest.tar.clone(),
             shape: manifest.features.shape.clone(),
@@ -103,10 +136,10 @@ pub(crate) fn decode(
     sink: &mut dyn Sink,
 ) -> Result<Content, DataError> {
     let mut reader = ObjectReader::start(place, source)?;
-    let decoded = unzipped(&mut reader).and_then(|mut input| match layout.format {
+    let decoded = unzipped(&mut reader).and_then(|(mut input, is_gzip)| match layout.format {
         Format::Csv => csv::decode(&mut *input, layout, sink),
         Format::Idx => idx::decode(&mut *input, layout, sink),
-        Format::Parquet => parquet::decode(&mut *input, layout.column, sink),
+        Format::Parquet => parquet::decode(&mut *input, layout, is_gzip, sink),
         Format::Text => text::decode(&mut *input, sink),
         Format::Tar => tar::decode(&mut *input, layout, sink),
     });
@@ -115,27 +148,46 @@ pub(crate) fn decode(
     Ok(content)
 }
 
-/// Hands the start of an object, unzipped, to `work`, and reads no further than that wants.
+/// Hands the start of an object, unzipped, to `work`, and reads no further than that wants; also whether it was zipped.
 pub(crate) fn peek<T>(
     place: &Place,
     source: &Source,
-    work: impl FnOnce(&mut dyn BufRead) -> Result<T, Bad>,
+    work: impl FnOnce(&mut dyn BufRead, bool) -> Result<T, Bad>,
 ) -> Result<T, DataError> {
     let mut reader = ObjectReader::start(place, source)?;
-    let result = unzipped(&mut reader).and_then(|mut input| work(&mut *input));
+    let result = unzipped(&mut reader).and_then(|(mut input, is_gzip)| work(&mut *input, is_gzip));
     result.or_else(|bad| {
         reader.finish()?;
         Err(bad.of(source.shown(place)))
     })
 }
 
-fn unzipped<'a>(reader: impl Read + 'a) -> Result<Box<dyn BufRead + 'a>, Bad> {
+/// [`peek`] for what an object may have none of: one that can't be read is an error, not one that has none.
+pub(crate) fn peek_some<T>(
+    place: &Place,
+    source: &Source,
+    work: impl FnOnce(&mut dyn BufRead) -> Result<Option<T>, Bad>,
+) -> Result<Option<T>, DataError> {
+    let mut reader = ObjectReader::start(place, source)?;
+    let result = unzipped(&mut reader).and_then(|(mut input, _)| work(&mut *input));
+    match result {
+        Ok(Some(found)) => Ok(Some(found)),
+        Ok(None) => reader.finish().map(|_| None),
+        Err(bad) => {
+            reader.finish()?;
+            Err(bad.of(source.shown(place)))
+        }
+    }
+}
+
+/// The bytes themselves, and whether they were zipped.
+fn unzipped<'a>(reader: impl Read + 'a) -> Result<(Box<dyn BufRead + 'a>, bool), Bad> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, reader);
     let head = input.fill_buf().map_err(|error| unreadable(&error))?;
     Ok(if head.starts_with(&GZIP_MAGIC) {
-        Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(input)))
+        (Box::new(BufReader::with_capacity(BUFFER_BYTES, Gunzip::new(input))), true)
     } else {
-        Box::new(input)
+        (Box::new(input), false)
     })
 }
 

@@ -1,6 +1,6 @@
 //! What must hold of a manifest before a byte of its data is read: bounds first, so that nothing absurd is ever tried.
 
-use super::{CsvLayout, Dtype, Features, Format, Manifest, Role, Target};
+use super::{CsvLayout, Dtype, Features, Format, Manifest, Missing, Role, Target};
 use crate::error::DataError;
 use std::collections::BTreeSet;
 
@@ -32,6 +32,8 @@ impl Manifest {
             Self::check_features,
             Self::check_target,
             Self::check_csv,
+            Self::check_table,
+            Self::check_class_names,
             Self::check_tar,
         ];
         checks.iter().try_for_each(|check| check(self)).map_err(|Broken { place, expected, found }| {
@@ -144,12 +146,63 @@ impl Manifest {
     fn check_csv(&self) -> Result<(), Broken> {
         match (self.format, self.csv) {
             (Format::Csv, None) => Err(Broken::new("csv", "how its lines are cut", "none")),
-            (Format::Csv, Some(CsvLayout { delimiter: ',' | ';' | '\t', .. })) => Ok(()),
+            (Format::Csv, Some(CsvLayout { delimiter, .. })) if is_delimiter(delimiter) => Ok(()),
             (Format::Csv, Some(CsvLayout { delimiter, .. })) => {
-                Err(Broken::new("csv.delimiter", "`,`, `;` or a tab", format!("{delimiter:?}")))
+                let expected = "a tab or a character of ASCII that no number has";
+                Err(Broken::new("csv.delimiter", expected, format!("{delimiter:?}")))
             }
             (_, None) => Ok(()),
             (format, Some(_)) => Err(Broken::new("csv", format!("none for {format}"), "one")),
+        }
+    }
+
+    fn check_table(&self) -> Result<(), Broken> {
+        let Some(table) = &self.table else { return Ok(()) };
+        if !matches!(self.format, Format::Csv | Format::Parquet) {
+            return Err(Broken::new("table", format!("none for {}", self.format), "one"));
+        }
+        if table.features.is_empty() {
+            return Err(Broken::new("table.features", "at least one column", "none"));
+        }
+        let mut seen = BTreeSet::new();
+        let names = table.features.iter().chain([&table.target]).chain(&table.left_out);
+        if let Some(name) = names.into_iter().find(|name| !seen.insert(*name)) {
+            return Err(Broken::new("table", "each column once", format!("{name:?} again")));
+        }
+        if let Some(Missing::Fill(values)) = &table.missing {
+            let place = "table.missing.fill";
+            if values.len() != table.features.len() {
+                let expected = format!("a number for each of {} features", table.features.len());
+                return Err(Broken::new(place, expected, values.len().to_string()));
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "features are float32")]
+            if let Some(value) = values.iter().find(|value| !(**value as f32).is_finite()) {
+                return Err(Broken::new(place, "numbers within float32", value.to_string()));
+            }
+        }
+        let is_mark = |mark: char| mark.is_ascii_punctuation() && !matches!(mark, '-' | '+' | '"');
+        match table.decimal {
+            Some(mark) if !is_mark(mark) || self.csv.is_none_or(|csv| csv.delimiter == mark) => {
+                Err(Broken::new("table.decimal", "a mark other than the delimiter, for csv", format!("{mark:?}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_class_names(&self) -> Result<(), Broken> {
+        let Some(names) = &self.class_names else { return Ok(()) };
+        let place = "class_names";
+        match self.target {
+            Target::Class { classes, .. } if classes as usize == names.len() => {}
+            Target::Class { classes, .. } => {
+                return Err(Broken::new(place, format!("names of {classes} classes"), names.len().to_string()));
+            }
+            _ => return Err(Broken::new(place, "none, as the target is no class", "some")),
+        }
+        let mut seen = BTreeSet::new();
+        match names.iter().find(|name| !seen.insert(*name)) {
+            Some(name) => Err(Broken::new(place, "each name once", format!("{name:?} again"))),
+            None => Ok(()),
         }
     }
 
@@ -175,6 +228,12 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// Whether a character can stand between two values of a line.
+pub(crate) fn is_delimiter(character: char) -> bool {
+    let is_of_numbers = character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '+' | '"');
+    character == '\t' || (character.is_ascii() && !character.is_ascii_control() && !is_of_numbers)
 }
 
 fn is_plain_path(path: &str) -> bool {

@@ -5,9 +5,11 @@ mod facts;
 mod file;
 mod prefix;
 mod summary;
+mod table;
 
-pub(crate) use check::{CLASSES_MAX, SAMPLE_MAX_ELEMENTS};
+pub(crate) use check::{CLASSES_MAX, SAMPLE_MAX_ELEMENTS, is_delimiter};
 pub use summary::Summary;
+pub use table::{Missing, TableLayout};
 
 use crate::error::DataError;
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,13 @@ pub struct Manifest {
     /// CSV only: how the lines are cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvLayout>,
+    /// CSV and Parquet: which columns are read, by name. Absent in older manifests, and in CSV that has no header and
+    /// needs nothing said: there the target's column is found by its place, and all others are features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableLayout>,
+    /// Names of the classes, from 0 on, where the data has names in place of numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_names: Option<Vec<String>>,
     /// Tar only: which members make a sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tar: Option<TarLayout>,
@@ -221,7 +230,7 @@ impl Target {
 pub struct CsvLayout {
     /// The first line of each object has names, not numbers.
     pub header: bool,
-    /// Between two values: `,`, `;` or a tab.
+    /// Between two values: a byte such as `,`, `;`, `|` or a tab.
     pub delimiter: char,
 }
 
@@ -301,6 +310,11 @@ impl Manifest {
             Some(context) => self.rows.saturating_sub(1) / u64::from(context.max(1)),
             None => self.rows,
         }
+    }
+
+    /// The first object that has rows.
+    pub(crate) fn first_with_rows(&self) -> &Object {
+        self.objects.iter().find(|object| object.rows > 0).unwrap_or(&self.objects[0])
     }
 
     /// The objects whose rows are decoded together: each alone, in IDX images with their labels.

@@ -166,5 +166,6 @@ fn stored(md5: &str) -> String {
 }
 
 pub(super) fn malformed(object: &str, place: &str, expected: &str, found: String) -> DataError {
-    DataError::Malformed { object: object.to_owned(), place: place.to_owned(), expected: expected.to_owned(), found }
+    let (object, place, expected) = (object.to_owned(), place.to_owned(), expected.to_owned());
+    DataError::Malformed { object, place, expected, found, hint: None }
 }

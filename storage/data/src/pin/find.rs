@@ -263,7 +263,7 @@ fn with_roles(place: &Place, objects: Vec<Listed>, format: Format) -> Result<Vec
     }
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     for mut object in objects {
-        let is_labels = peek(place, &object.source, probe_idx)?.shape.is_empty();
+        let is_labels = peek(place, &object.source, |input, _| probe_idx(input))?.shape.is_empty();
         object.role = Some(if is_labels { Role::Target } else { Role::Features });
         if is_labels { &mut labels } else { &mut images }.push(object);
     }

@@ -3,22 +3,28 @@
 mod dvc;
 mod dvc_config;
 mod find;
+mod note;
 mod options;
 mod record;
+mod table;
 
-pub use options::{Column, PinOptions, Scale, Shape, TargetKind};
+pub use note::Note;
+pub use options::{Column, HeaderLine, Mark, MissingValues, PinOptions, Scale, Shape, TargetKind};
 
 use crate::cache::cache_folder;
-use crate::decode::{Layout, decode, parquet_columns, peek, probe_csv, probe_idx, probe_tar};
+use crate::decode::{Layout, decode, peek, probe_idx, probe_tar};
 use crate::error::DataError;
-use crate::manifest::{CsvLayout, Dtype, Features, Format, Manifest, Object, Role, TarLayout, Target};
+use crate::manifest::{
+    CsvLayout, Dtype, Features, Format, Manifest, Missing, Object, Role, TableLayout, TarLayout, Target,
+};
 use crate::parallel::ordered;
 use crate::place::Place;
 use crate::progress::{Progress, Progressing};
 use crate::reader::{Content, Source};
-use crate::survey::Survey;
+use crate::survey::{Survey, Wanted, is_byte};
 use find::{Found, Listed, find};
 use record::Record;
+use table::{Columns, columns};
 
 /// Whole-number targets are taken for classes when there are no more, unless told otherwise.
 const CLASSES_INFERRED_MAX: u32 = 1000;
@@ -39,17 +45,44 @@ pub fn pin(uri: &str, options: &PinOptions) -> Result<Manifest, DataError> {
 /// # Errors
 /// As [`pin()`].
 pub fn pin_with(uri: &str, options: &PinOptions, progress: &(dyn Fn(Progress) + Sync)) -> Result<Manifest, DataError> {
+    pin_reported(uri, options, progress).map(|report| report.manifest)
+}
+
+/// A pinned data set, and what a person should know about how it was read.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PinReport {
+    /// What was pinned.
+    pub manifest: Manifest,
+    /// Choices that were made from the values alone.
+    pub notes: Vec<Note>,
+}
+
+/// [`pin_with`], with notes on what was taken for what.
+///
+/// # Errors
+/// As [`pin()`].
+pub fn pin_reported(
+    uri: &str,
+    options: &PinOptions,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<PinReport, DataError> {
     let Found { place, root, name, format, objects } = find(uri, options)?;
-    let FirstLook { layout, columns, shape } = FirstLook::at(&place, &objects[0], format, options)?;
-    let record = place.is_remote().then(|| Record::open(&cache_folder(), &root, &layout));
+    options.check_for(format)?;
+    let FirstLook { layout, columns, shape } = FirstLook::at(&place, &objects, format, options)?;
+    let wanted = Wanted {
+        text: format == Format::Text,
+        numeric_labels: options.kind == Some(TargetKind::Label),
+        means: options.missing == Some(MissingValues::FillMean),
+    };
+    let record = place.is_remote().then(|| Record::open(&cache_folder(), &root, &layout, wanted));
     let bytes = objects.iter().filter_map(|object| object.source.size).sum();
     let progressing = Progressing::new(progress, objects.len(), bytes);
     let read = ordered(&objects, place.objects_at_once(), |object| {
-        let read = read_object(&place, object, &layout, record.as_ref())?;
+        let read = read_object(&place, object, &layout, wanted, record.as_ref())?;
         progressing.done(read.0.size);
         Ok(read)
     })?;
-    let mut survey = Survey::new(format == Format::Text);
+    let mut survey = Survey::new(wanted);
     let mut pinned = Vec::new();
     for (Listed { source, role, .. }, (content, found)) in objects.into_iter().zip(read) {
         let rows = if role == Some(Role::Target) { found.targets } else { found.rows };
@@ -61,6 +94,7 @@ pub fn pin_with(uri: &str, options: &PinOptions, progress: &(dyn Fn(Progress) + 
                 place: "header".to_owned(),
                 expected: format!("{} labels, as there are images", survey.rows - before),
                 found: rows.to_string(),
+                hint: None,
             });
         }
         let Content { size, digest, version } = content;
@@ -72,7 +106,14 @@ pub fn pin_with(uri: &str, options: &PinOptions, progress: &(dyn Fn(Progress) + 
             place: "data".to_owned(),
             expected: "at least one row".to_owned(),
             found: "none".to_owned(),
+            hint: (survey.dropped > 0).then(|| format!("{} rows lack a value", survey.dropped)),
         });
+    }
+    let mut table = layout.table;
+    if wanted.means
+        && let Some(table) = &mut table
+    {
+        fill_with_means(table, &mut survey)?;
     }
     let manifest = Manifest {
         format_version: 1,
@@ -83,11 +124,48 @@ pub fn pin_with(uri: &str, options: &PinOptions, progress: &(dyn Fn(Progress) + 
         rows: survey.rows,
         features: features(format, &survey, shape, options)?,
         target: target(format, &survey, columns.as_ref().map(|columns| columns.target), options)?,
-        csv: columns.and_then(|columns| columns.csv),
+        csv: columns.as_ref().and_then(|columns| columns.csv),
+        table,
+        class_names: (!survey.labels.is_empty()).then(|| survey.labels.keys().cloned().collect()),
         tar: layout.tar,
     };
     // What was just made must hold when it is read again: bounds are checked in one place only.
-    Manifest::parse(&manifest.to_bytes(), uri)
+    let manifest = Manifest::parse(&manifest.to_bytes(), uri)?;
+    let mut notes = note::of_targets(&manifest.target, &survey, options.kind.is_none());
+    notes.extend(columns.iter().flat_map(|columns| note::of_columns(columns, &manifest, &survey)));
+    Ok(PinReport { manifest, notes })
+}
+
+/// Puts the mean of each feature where one is missing.
+fn fill_with_means(table: &mut TableLayout, survey: &mut Survey) -> Result<(), DataError> {
+    if survey.sums.len() != table.features.len() {
+        return Err(DataError::Option {
+            option: "missing",
+            expected: "one value for each column, for fill=mean".to_owned(),
+            found: "lists".to_owned(),
+            hint: "leave the lists out, or drop rows".to_owned(),
+        });
+    }
+    let mut means = Vec::new();
+    for (name, &(sum, count)) in table.features.iter().zip(&survey.sums) {
+        if count == 0 {
+            return Err(DataError::Option {
+                option: "missing",
+                expected: "columns with values, for fill=mean".to_owned(),
+                found: format!("none in {name}"),
+                hint: "leave the column out with `--drop`, or fill with a number".to_owned(),
+            });
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a count of rows")]
+        let mean = sum / count as f64;
+        #[expect(clippy::cast_possible_truncation, reason = "features are float32")]
+        if count < survey.rows && !is_byte(mean as f32) {
+            survey.dtype = Dtype::Float32;
+        }
+        means.push(mean);
+    }
+    table.missing = Some(Missing::Fill(means));
+    Ok(())
 }
 
 /// Size, digest and rows of an object: read, or known from when this version of it was last read.
@@ -95,13 +173,14 @@ fn read_object(
     place: &Place,
     object: &Listed,
     layout: &Layout,
+    wanted: Wanted,
     record: Option<&Record>,
 ) -> Result<(Content, Survey), DataError> {
     if let Some(known) = record.and_then(|record| record.get(object)) {
         let version = object.version.clone();
         return Ok((Content { size: known.size, digest: known.digest.clone(), version }, known.survey.clone()));
     }
-    let mut survey = Survey::new(layout.format == Format::Text);
+    let mut survey = Survey::new(wanted);
     let layout = Layout { role: object.role, ..layout.clone() };
     let content = decode(place, &object.source, &layout, &mut survey)?;
     if let Some(record) = record {
@@ -119,13 +198,14 @@ struct FirstLook {
 }
 
 impl FirstLook {
-    fn at(place: &Place, first: &Listed, format: Format, options: &PinOptions) -> Result<Self, DataError> {
+    fn at(place: &Place, objects: &[Listed], format: Format, options: &PinOptions) -> Result<Self, DataError> {
         let (mut columns, mut tar, mut shape) = (None, None, None);
+        let first = &objects[0].source;
         match format {
-            Format::Csv | Format::Parquet => columns = Some(self::columns(place, &first.source, format, options)?),
-            Format::Idx => shape = Some(peek(place, &first.source, probe_idx)?.shape),
+            Format::Csv | Format::Parquet => columns = Some(self::columns(place, objects, format, options)?),
+            Format::Idx => shape = Some(peek(place, first, |input, _| probe_idx(input))?.shape),
             Format::Tar => {
-                let (layout, found) = samples(place, &first.source, options)?;
+                let (layout, found) = samples(place, first, options)?;
                 (tar, shape) = (Some(layout), Some(found));
             }
             Format::Text => {}
@@ -137,6 +217,9 @@ impl FirstLook {
                 .and_then(|columns: &Columns| columns.csv)
                 .unwrap_or(CsvLayout { header: false, delimiter: ',' }),
             column: columns.as_ref().map_or(0, |columns| columns.target),
+            table: columns.as_ref().and_then(|columns| columns.table.clone()),
+            first: columns.as_ref().map(|columns| columns.first.clone()).unwrap_or_default(),
+            labels: columns.as_ref().is_some_and(|columns| columns.labels),
             role: None,
             tar,
             shape: shape.clone().unwrap_or_default(),
@@ -159,7 +242,7 @@ fn samples(place: &Place, first: &Source, options: &PinOptions) -> Result<(TarLa
         }
         None => None,
     };
-    let probe = peek(place, first, |input| probe_tar(input, field))?;
+    let probe = peek(place, first, |input, _| probe_tar(input, field))?;
     let mut shape = probe.shape;
     if let Some(Shape(asked)) = &options.shape
         && matches!(asked[..], [1 | 3, _, _])
@@ -167,48 +250,6 @@ fn samples(place: &Place, first: &Source, options: &PinOptions) -> Result<(TarLa
         shape.clone_from(asked);
     }
     Ok((probe.layout, shape))
-}
-
-struct Columns {
-    target: usize,
-    csv: Option<CsvLayout>,
-}
-
-/// Finds the target's column from the first object's own names.
-fn columns(place: &Place, first: &Source, format: Format, options: &PinOptions) -> Result<Columns, DataError> {
-    let (count, names, csv) = if format == Format::Csv {
-        let probe = peek(place, first, probe_csv)?;
-        (probe.columns, probe.names, Some(probe.layout))
-    } else {
-        let columns = peek(place, first, parquet_columns)?;
-        (columns.len(), Some(columns), None)
-    };
-    let no_such = |expected: String, found: String, hint: &str| DataError::Option {
-        option: "target column",
-        expected,
-        found,
-        hint: hint.to_owned(),
-    };
-    let target = match (&options.target, names) {
-        (None, _) => count.saturating_sub(1),
-        (Some(Column::Index(index)), _) if (*index as usize) < count => *index as usize,
-        (Some(Column::Index(index)), _) => {
-            let expected = format!("0 to {}", count.saturating_sub(1));
-            return Err(no_such(expected, index.to_string(), "columns count from 0"));
-        }
-        (Some(Column::Name(name)), None) => {
-            let expected = "a number, as the file has no header".to_owned();
-            return Err(no_such(expected, format!("{name:?}"), "columns count from 0"));
-        }
-        (Some(Column::Name(name)), Some(names)) => {
-            let Some(index) = names.iter().position(|known| known == name) else {
-                let expected = format!("one of {}", names.join(", "));
-                return Err(no_such(expected, format!("{name:?}"), "names are as the file writes them"));
-            };
-            index
-        }
-    };
-    Ok(Columns { target, csv })
 }
 
 fn features(
@@ -261,14 +302,18 @@ fn target(format: Format, survey: &Survey, column: Option<usize>, options: &PinO
         };
     }
     let column = column.map(|column| u32::try_from(column).unwrap_or(u32::MAX));
+    if !survey.labels.is_empty() {
+        let classes = u32::try_from(survey.labels.len()).unwrap_or(u32::MAX);
+        return Ok(Target::Class { classes, column });
+    }
     let inferred = match survey.not_a_class {
-        None if survey.classes() <= CLASSES_INFERRED_MAX => TargetKind::Class,
+        None if survey.class_count() <= CLASSES_INFERRED_MAX => TargetKind::Class,
         _ => TargetKind::Number,
     };
     match (options.kind.unwrap_or(inferred), survey.not_a_class) {
         (TargetKind::Number, _) => Ok(Target::Number { column }),
-        (TargetKind::Class, None) => Ok(Target::Class { classes: survey.classes(), column }),
-        (TargetKind::Class, Some(value)) => Err(DataError::Option {
+        (TargetKind::Class | TargetKind::Label, None) => Ok(Target::Class { classes: survey.class_count(), column }),
+        (TargetKind::Class | TargetKind::Label, Some(value)) => Err(DataError::Option {
             option: "target kind",
             expected: "whole numbers from 0 to 65535 to be classes".to_owned(),
             found: format!("{value}"),

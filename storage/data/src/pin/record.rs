@@ -8,7 +8,7 @@ use super::find::Listed;
 use crate::decode::Layout;
 use crate::manifest::Role;
 use crate::reader::Content;
-use crate::survey::Survey;
+use crate::survey::{Survey, Wanted};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -37,9 +37,9 @@ pub(super) struct Record {
 
 impl Record {
     /// The record of `root`, read in this way, in the cache's folder.
-    pub(super) fn open(cache: &Path, root: &str, layout: &Layout) -> Self {
+    pub(super) fn open(cache: &Path, root: &str, layout: &Layout, wanted: Wanted) -> Self {
         let layout = Layout { role: None, ..layout.clone() };
-        let what = format!("trainctl pins 1 {} {root} {layout:?}", env!("CARGO_PKG_VERSION"));
+        let what = format!("trainctl pins 2 {} {root} {layout:?} {wanted:?}", env!("CARGO_PKG_VERSION"));
         let path = cache.join("pins").join(format!("{}.jsonl", blake3::hash(what.as_bytes()).to_hex()));
         let lines = File::open(&path).map(|file| BufReader::new(file).lines()).into_iter().flatten();
         // The last line may be half of one, after a crash.

@@ -4,7 +4,7 @@ use flate2::{Compression, write::GzEncoder};
 use std::io::Write as _;
 use std::path::PathBuf;
 use tempfile::TempDir;
-use trainctl_data::{DataError, Dataset, Manifest, PinOptions, pin};
+use trainctl_data::{DataError, Dataset, Manifest, PinOptions, pin, pin_reported};
 
 pub(crate) struct Folder(TempDir);
 
@@ -31,6 +31,12 @@ impl Folder {
 
     pub(crate) fn pin(&self, name: &str, options: &PinOptions) -> Result<Manifest, DataError> {
         pin(self.path(name).to_str().unwrap(), options)
+    }
+
+    /// What pinning notes of the data set, as people read it.
+    pub(crate) fn notes(&self, name: &str, options: &PinOptions) -> Vec<String> {
+        let report = pin_reported(self.path(name).to_str().unwrap(), options, &|_| {});
+        report.unwrap_or_else(|error| panic!("{error}")).notes.iter().map(ToString::to_string).collect()
     }
 
     /// Pins with options that fit, and reads the data set back through its written manifest.

@@ -6,7 +6,7 @@ use trainctl_data::{Dtype, PinOptions, Role, Scale, Shape, Target};
 const IMAGES: &str = "set-images-idx3-ubyte";
 const LABELS: &str = "set-labels-idx1-ubyte";
 
-fn idx(kind: u8, dims: &[u32], values: &[u8]) -> Vec<u8> {
+pub(crate) fn idx(kind: u8, dims: &[u32], values: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, 0, kind, dims.len() as u8];
     bytes.extend(dims.iter().flat_map(|dim| dim.to_be_bytes()));
     bytes.extend_from_slice(values);

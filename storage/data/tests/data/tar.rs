@@ -6,7 +6,7 @@ use std::io::Cursor;
 use trainctl_data::{Column, Dataset, PinOptions, Shape, TarLayout, Target};
 
 /// Members in a tar archive.
-fn archive(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn archive(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, bytes) in members {
         let mut header = tar::Header::new_gnu();
@@ -29,11 +29,11 @@ fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-fn png(first: u8) -> Vec<u8> {
+pub(crate) fn png(first: u8) -> Vec<u8> {
     encoded(&colours(first), ImageFormat::Png)
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(crate) fn text(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
