@@ -50,7 +50,7 @@ pub struct ModuleTrial {
     pub samples: u32,
     /// Mean over them, with the file's parameters.
     pub loss: f64,
-    /// Buffers that a training pass changes; the others stay.
+    /// Buffers, and parameters that are not trained, that a training pass moves.
     pub moving_buffers: Vec<String>,
 }
 

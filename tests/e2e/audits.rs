@@ -53,7 +53,8 @@ fn modules_that_move_more_than_is_trained_end_with_the_same_bits_whatever_is_kil
         assert!(digests.iter().all(|one| *one == digests[0]), "{file}: {digests:?}");
 
         let name = format!("{}-3", file.trim_end_matches(".pt"));
-        let reproduced = cluster.json(&["reproduce", root.join(&name).to_str().expect("a plain path"), "--workers", "1"]);
+        let reproduced =
+            cluster.json(&["reproduce", root.join(&name).to_str().expect("a plain path"), "--workers", "1"]);
         assert_eq!(reproduced["equal"], true, "{reproduced:#}");
     }
 }
@@ -79,7 +80,8 @@ fn audits_that_passed_are_counted_over_evictions_and_restarts() {
     let passed = status["audits_passed"].as_u64();
     assert!(passed >= Some(40), "one in five steps, those repeated once more: {status:#}");
     assert!(passed >= before["audits_passed"].as_u64(), "{before:#}\n{status:#}");
-    let record: Value = serde_json::from_slice(&std::fs::read(root.join("audited/run.json")).expect("read run.json")).expect("JSON");
+    let record: Value =
+        serde_json::from_slice(&std::fs::read(root.join("audited/run.json")).expect("read run.json")).expect("JSON");
     let finished = record["events"].as_array().expect("events").iter().find(|event| event["kind"] == "finished");
     assert!(finished.is_some_and(|finished| finished["audits_passed"].as_u64() >= Some(40)), "{record:#}");
     let shown = cluster.command(&["show", "audited"]).output().expect("run show").stdout;
@@ -108,7 +110,7 @@ fn a_bit_that_flips_in_a_gradient_is_found_and_its_worker_named() {
         assert!(corruption["step"].as_u64() >= Some(25) && corruption["shard"].as_u64() < Some(8), "{}", report());
         let explained = cluster.command(&["explain", "flipped"]).output().expect("run explain").stdout;
         let explained = String::from_utf8_lossy(&explained).into_owned();
-        let shard = format!("shard {} of step {}", corruption["shard"], corruption["step"]);
+        let shard = format!("shard {} at step {}", corruption["shard"], corruption["step"]);
         assert!(explained.contains(&shard) && explained.contains(wrong), "{shard}\n{explained}");
     }
 }
@@ -123,7 +125,11 @@ fn a_module_that_remembers_passes_is_stopped_by_the_first_audit() {
         cluster.submit(&job.toml());
         let reason = reason_of_failure(&cluster, "remembers");
         assert!(reason.contains("of step 14 gave other bits when computed again"), "{workers} workers: {reason}");
-        assert!(cluster.report("remembers").contains("counters and caches in attributes"), "{}", cluster.report("remembers"));
+        assert!(
+            cluster.report("remembers").contains("counters and caches in attributes"),
+            "{}",
+            cluster.report("remembers")
+        );
     }
 }
 

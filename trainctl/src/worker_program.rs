@@ -62,7 +62,11 @@ fn ended(program: &Path, output: &Output) -> Failure {
     let said = String::from_utf8_lossy(&output.stderr);
     let said = match said.split_once("ERROR ") {
         Some((_, error)) => Report::of_text(error.trim()),
-        None => Report::of_text(&format!("{} ended with {}: {}", program.display(), output.status, said.trim())),
+        None => {
+            let words = said.trim();
+            let separator = if words.is_empty() { "" } else { ": " };
+            Report::of_text(&format!("{} ended with {}{separator}{words}", program.display(), output.status))
+        }
     };
     Failure { class: Class::Local, reports: vec![said] }
 }

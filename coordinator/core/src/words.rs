@@ -96,7 +96,7 @@ impl Differing {
     }
 
     /// `its workers held different models in memory at step 12: w1 00ab and w2 00ac`; of a shard whose repetition has
-    /// shown what is right, `computed again, the gradient of shard 3 at step 12 is 00ab, and w2 gave 00ac before`.
+    /// shown what is right, `w2 gave 00ac as the gradient of shard 3 at step 12, and computing it again gives 00ab`.
     pub(crate) fn words(&self) -> String {
         let step = self.step;
         let each: Vec<String> = self.digests.iter().map(|(worker, digest)| format!("{worker} {digest}")).collect();
@@ -109,7 +109,7 @@ impl Differing {
                     let wrong = self.digests.iter().filter(|(_, digest)| *digest != right);
                     let gave: Vec<String> = wrong.map(|(worker, digest)| format!("{worker} gave {digest}")).collect();
                     return format!(
-                        "computed again, the gradient{of} at step {step} is {right}, and {} before",
+                        "{} as the gradient{of} at step {step}, and computing it again gives {right}",
                         list(&gave)
                     );
                 }

@@ -99,6 +99,51 @@ async fn a_job_is_submitted_launched_attached_assigned_and_finished() {
 }
 
 #[tokio::test]
+async fn what_an_audit_found_is_told_and_the_worker_is_ended() {
+    let bench = Bench::new("stands.sh");
+    let running = bench.serve().await;
+    let mut jobs = bench.jobs(&running).await;
+    jobs.submit(bench.submission("digits", 2)).await.expect("submit");
+    let mut hands = [bench.attach(&running, "digits", 1).await, bench.attach(&running, "digits", 2).await];
+    for hand in &mut hands {
+        hand.welcome().await;
+        hand.assign().await;
+        let resumed = v1::Resumed { generation: 1, step: 1, ..Default::default() };
+        hand.say(FromBody::Resumed(resumed)).await;
+        let FromBody::Heartbeat(beat) = beat(1, 12) else { unreachable!() };
+        hand.say(FromBody::Heartbeat(v1::Heartbeat { audits_passed: 5, ..beat })).await;
+    }
+    let [mut first, _second] = hands;
+    let digests = [("w1", "00aa"), ("w2", "00ab")].map(|(worker, digest)| (worker.to_owned(), digest.to_owned()));
+    let (subject, right) = ("gradient".to_owned(), "00aa".to_owned());
+    let differing = v1::Differing { step: 12, subject, digests: digests.into(), shard: Some(3), right };
+    first.say(FromBody::Corrupt(v1::Corrupt { generation: 1, differing: Some(differing.clone()) })).await;
+
+    let assign = first.assign().await;
+    let alone: Vec<&str> = assign.members.iter().map(|member| member.worker.as_str()).collect();
+    assert_eq!((assign.immediate, alone), (true, vec!["w1"]));
+    let rollback = assign.rollback.expect("a roll-back");
+    assert_eq!((rollback.differing, rollback.quarantined), (Some(differing), vec!["w2".to_owned()]));
+    let w2 = v1::ListWorkersRequest { job: "digits".to_owned() };
+    within("the end of w2", async || {
+        let workers = jobs.list_workers(w2.clone()).await.expect("workers").into_inner().workers;
+        workers.iter().any(|worker| (worker.worker.as_str(), worker.state.as_str()) == ("w2", "gone")).then_some(())
+    })
+    .await;
+    let status = jobs.show(named("digits")).await.expect("show").into_inner();
+    let found = &status.corruptions[0];
+    assert_eq!((found.step, found.subject.as_str(), found.shard), (12, "gradient", Some(3)));
+    assert_eq!((found.right.as_str(), found.quarantined.as_slice()), ("00aa", ["w2".to_owned()].as_slice()));
+    assert_eq!(status.audits_passed, 5);
+    let explained = jobs.explain(named("digits")).await.expect("explain").into_inner();
+    let why = explained.decisions.iter().find(|decision| decision.kind == "roll_back").map(|decision| &decision.why);
+    let expected = "w2 gave 00ab as the gradient of shard 3 at step 12, and computing it again gives 00aa; w2 is not used \
+                    any more";
+    assert_eq!(why.map(String::as_str), Some(expected));
+    running.kill().await;
+}
+
+#[tokio::test]
 async fn every_call_needs_the_right_token() {
     let bench = Bench::new("stands.sh");
     let running = bench.serve().await;

@@ -117,7 +117,15 @@ fn tensors(len: usize) -> Vec<TensorInfo> {
         for layer in 0..LAYERS {
             let offset = tensors.len() * each;
             let name = format!("{slot}layers.{layer}.weight");
-            tensors.push(TensorInfo { name, group, shape: vec![each / 16, 16], offset, len: each, constant: false, absent: None });
+            tensors.push(TensorInfo {
+                name,
+                group,
+                shape: vec![each / 16, 16],
+                offset,
+                len: each,
+                constant: false,
+                absent: None,
+            });
         }
     }
     tensors

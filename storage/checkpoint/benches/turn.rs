@@ -85,7 +85,15 @@ fn tensors(len: usize) -> Vec<TensorInfo> {
     for (slot, group) in [("", Group::Model), ("exp_avg.", Group::Optimizer), ("exp_avg_sq.", Group::Optimizer)] {
         for layer in 0..LAYERS {
             let (name, offset) = (format!("{slot}layers.{layer}.weight"), tensors.len() * each);
-            tensors.push(TensorInfo { name, group, shape: vec![each / 16, 16], offset, len: each, constant: false, absent: None });
+            tensors.push(TensorInfo {
+                name,
+                group,
+                shape: vec![each / 16, 16],
+                offset,
+                len: each,
+                constant: false,
+                absent: None,
+            });
         }
     }
     tensors

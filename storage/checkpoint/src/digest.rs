@@ -165,7 +165,15 @@ mod tests {
     fn tensors() -> Vec<TensorInfo> {
         let tensor = |name: &str, group, shape: &[usize], offset| {
             let len = shape.iter().product();
-            TensorInfo { name: name.to_owned(), group, shape: shape.to_vec(), offset, len, constant: false, absent: None }
+            TensorInfo {
+                name: name.to_owned(),
+                group,
+                shape: shape.to_vec(),
+                offset,
+                len,
+                constant: false,
+                absent: None,
+            }
         };
         vec![tensor("w", Group::Model, &[2, 2], 0), tensor("w", Group::Optimizer, &[2, 2], 16)]
     }

@@ -40,7 +40,6 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }

@@ -180,7 +180,15 @@ mod tests {
 
     fn tensor(name: &str, shape: &[usize], offset: usize) -> TensorInfo {
         let len = shape.iter().product();
-        TensorInfo { name: name.to_owned(), group: Group::Model, shape: shape.to_vec(), offset, len, constant: false, absent: None }
+        TensorInfo {
+            name: name.to_owned(),
+            group: Group::Model,
+            shape: shape.to_vec(),
+            offset,
+            len,
+            constant: false,
+            absent: None,
+        }
     }
 
     #[test]

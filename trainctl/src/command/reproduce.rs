@@ -338,7 +338,8 @@ mod tests {
         assert_eq!(audits_passed(&place, &record).await.unwrap(), 0);
 
         let (name, shape) = ("bias".to_owned(), vec![2]);
-        let tensors = [TensorInfo { name, group: Group::Model, shape, offset: 0, len: 2, constant: false }];
+        let tensors =
+            [TensorInfo { name, group: Group::Model, shape, offset: 0, len: 2, constant: false, absent: None }];
         let state_digest = state_digest(&tensors, &[1.0, 2.0], 20);
         let info = CommitInfo {
             loss: None,

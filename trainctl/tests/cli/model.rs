@@ -49,7 +49,7 @@ fn without_a_worker_program_pin_says_that_the_module_was_not_tried() {
 #[test]
 fn a_worker_program_that_dies_over_a_module_is_told() {
     let place = place(&digest());
-    let worker = place.write("dying-worker", "#!/bin/sh\nkill -SEGV $$\n");
+    let worker = place.write("dying-worker", "#!/bin/sh\nkill -KILL $$\n");
     std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
     let ran = place.command(&["model", "pin", "model.pt"]).env("TRAINCTL_WORKER", worker).output().unwrap();
     insta::assert_snapshot!(told(&place.finish(ran)));

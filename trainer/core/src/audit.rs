@@ -200,7 +200,9 @@ mod tests {
     #[test]
     fn an_automatic_audit_costs_one_in_two_hundred_computations() {
         let schedule = |every, logical_shards| Schedule { every, logical_shards };
-        for (shards, members, interval) in [(1, 1, 200), (16, 1, 13), (16, 4, 50), (16, 16, 200), (1000, 1, 1), (12, 5, 67)] {
+        for (shards, members, interval) in
+            [(1, 1, 200), (16, 1, 13), (16, 4, 50), (16, 16, 200), (1000, 1, 1), (12, 5, 67)]
+        {
             assert_eq!(schedule(Every::Auto, shards).interval(members), Some(interval), "{shards} on {members}");
         }
         let due = |every| (0..10).filter(|&step| schedule(every, 4).is_due(step, 2)).collect::<Vec<_>>();
@@ -230,10 +232,16 @@ mod tests {
 
     #[test]
     fn who_is_always_wrong_is_blamed_by_a_majority_alone() {
-        assert_eq!(verdict(&Audit::of(0, 0, 3), [3, RIGHT], &[same(3), same(RIGHT), same(RIGHT)]), members(&[3, RIGHT, RIGHT]));
+        assert_eq!(
+            verdict(&Audit::of(0, 0, 3), [3, RIGHT], &[same(3), same(RIGHT), same(RIGHT)]),
+            members(&[3, RIGHT, RIGHT])
+        );
         // Its constants changed in memory: the instance beside it has the same ones.
         let damaged = Recomputed { constants_kept: false, ..same(3) };
-        assert_eq!(verdict(&Audit::of(0, 0, 3), [3, RIGHT], &[damaged, same(RIGHT), same(RIGHT)]), members(&[3, RIGHT, RIGHT]));
+        assert_eq!(
+            verdict(&Audit::of(0, 0, 3), [3, RIGHT], &[damaged, same(RIGHT), same(RIGHT)]),
+            members(&[3, RIGHT, RIGHT])
+        );
         assert_eq!(verdict(&Audit::of(0, 0, 2), [3, RIGHT], &[same(3), same(RIGHT)]), Verdict::Program);
     }
 

@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::model::torchscript::contents::Contents;
-use trainctl_checkpoint::Group;
+use trainctl_checkpoint::{Group, TensorInfo};
 use trainctl_data::Dataset;
 use trainctl_jobs::{JobSpec, ModelSpec, ModuleContents, ModuleTrial, TensorCount};
 
@@ -35,10 +35,11 @@ pub fn try_module(spec: &JobSpec, data: Dataset, device: Device) -> Result<Modul
     let mut engine = Engine::new(&spec, data, device)?;
     let mut vector = vec![0.0; engine.train_len()];
     engine.train_shard(0, 0, cells::of(&mut vector), &mut |_| {})?;
-    let in_state = engine.tensors().iter().filter(|tensor| tensor.group == Group::Model);
-    let in_state: Vec<String> = in_state.map(|tensor| tensor.name.clone()).collect();
-    let moving_buffers = contents.buffers.iter().map(|(name, _)| name).filter(|name| in_state.contains(name));
-    let moving_buffers = moving_buffers.cloned().collect();
+    // What no trial pass moved may be absent from checkpoints.
+    let moved = |tensor: &&TensorInfo| tensor.group == Group::Model && !tensor.constant && tensor.absent.is_none();
+    let moved: Vec<&str> = engine.tensors().iter().filter(moved).map(|tensor| tensor.name.as_str()).collect();
+    let untrained = contents.buffers.iter().chain(&contents.fixed).map(|(name, _)| name);
+    let moving_buffers = untrained.filter(|name| moved.contains(&name.as_str())).cloned().collect();
     let loss = f64::from(engine.apply(0, &vector)?.loss);
     Ok(described(&contents, &spec.train.freeze, Some(ModuleTrial { samples, loss, moving_buffers })))
 }

@@ -252,13 +252,7 @@ impl Engine {
         Ok(values)
     }
 
-    fn shard_into(
-        &mut self,
-        instance: Instance,
-        step: u64,
-        shard: u32,
-        out: &tch::Tensor,
-    ) -> Result<(), EngineError> {
+    fn shard_into(&mut self, instance: Instance, step: u64, shard: u32, out: &tch::Tensor) -> Result<(), EngineError> {
         let seed = self.training_batch(step, shard)?;
         let done = self.replica.gradient_into(instance, (self.batch.input(), self.batch.target()), seed, out);
         done.map_err(|error| self.explained(error))

@@ -178,7 +178,13 @@ mod tests {
                 let mut lowest = usize::MAX;
                 let ready = &mut |from: usize| lowest = from;
                 replica
-                    .gradient(Instance::Training, (input.tensor(), target.tensor()), step * 2 + shard, cells::of(&mut vector), ready)
+                    .gradient(
+                        Instance::Training,
+                        (input.tensor(), target.tensor()),
+                        step * 2 + shard,
+                        cells::of(&mut vector),
+                        ready,
+                    )
                     .expect("a gradient");
                 assert_eq!(lowest, 0, "all is ready in the end");
                 sum.iter_mut().zip(&vector).for_each(|(sum, value)| *sum += value);
@@ -196,12 +202,20 @@ mod tests {
                 let (mut replica, input, target) = replica(model, freeze, Placement::Beside(tch::Device::Cpu));
                 let mut host = vec![f32::NAN; replica.vector_len()];
                 replica
-                    .gradient(Instance::Training, (input.tensor(), target.tensor()), 7, cells::of(&mut host), &mut |_| {})
+                    .gradient(
+                        Instance::Training,
+                        (input.tensor(), target.tensor()),
+                        7,
+                        cells::of(&mut host),
+                        &mut |_| {},
+                    )
                     .expect("a gradient");
                 let device = Storage::<f32>::zeros(&[host.len() as i64]).expect("a vector");
                 // What an earlier round left.
                 drop(device.tensor().shallow_clone().fill_(f64::NAN));
-                replica.gradient_into(Instance::Training, (input.tensor(), target.tensor()), 7, device.tensor()).expect("a gradient");
+                replica
+                    .gradient_into(Instance::Training, (input.tensor(), target.tensor()), 7, device.tensor())
+                    .expect("a gradient");
                 let bits = |floats: &[f32]| floats.iter().map(|float| float.to_bits()).collect::<Vec<_>>();
                 assert!(bits(&host) == bits(device.as_slice()), "{freeze:?}");
             }

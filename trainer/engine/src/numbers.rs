@@ -69,7 +69,9 @@ mod tests {
     #[test]
     fn libtorch_reads_the_same() {
         let values = [-300.0, -2.5, -0.5, 0.0, 0.4, 0.5, 0.6, 1.5, 2.5, 77.7, 260.0, 1e7, 3e9f32];
-        for kind in [Kind::Half, Kind::BFloat16, Kind::Bool, Kind::Uint8, Kind::Int8, Kind::Int16, Kind::Int, Kind::Int64] {
+        for kind in
+            [Kind::Half, Kind::BFloat16, Kind::Bool, Kind::Uint8, Kind::Int8, Kind::Int16, Kind::Int, Kind::Int64]
+        {
             let read: Vec<f32> = values.iter().map(|&value| as_read(kind, value)).collect();
             let through = Tensor::from_slice(&read).to_kind(kind).to_kind(Kind::Float);
             assert_eq!(Vec::<f32>::try_from(through).unwrap(), read, "{kind:?}");

@@ -10,8 +10,7 @@ use trainer_engine::{Engine, EngineError};
 const SHARDS: u32 = 12;
 const STEPS: u64 = 14;
 
-const MODULES: [&str; 7] =
-    ["conv.pt", "counted.pt", "momentum.pt", "through.pt", "late.pt", "quantised.pt", "kept.pt"];
+const MODULES: [&str; 7] = ["conv.pt", "counted.pt", "momentum.pt", "through.pt", "late.pt", "quantised.pt", "kept.pt"];
 
 fn fixture(model: &str) -> Fixture {
     let mut fixture = Fixture::new(model);
@@ -145,10 +144,17 @@ fn all_shards_of_a_job_are_audited_in_time() {
 #[test]
 fn a_checkpoint_from_before_constants_were_carried_need_not_have_them() {
     let engine = fixture("conv.pt").engine();
-    let absent: Vec<(&str, bool)> =
-        engine.tensors().iter().filter(|t| t.group == Group::Model).map(|t| (t.name.as_str(), t.absent.is_some())).collect();
+    let absent: Vec<(&str, bool)> = engine
+        .tensors()
+        .iter()
+        .filter(|t| t.group == Group::Model)
+        .map(|t| (t.name.as_str(), t.absent.is_some()))
+        .collect();
     assert!(absent.contains(&("order", true)), "{absent:?}");
     assert!(absent.contains(&("norm.running_mean", false)) && absent.contains(&("norm.num_batches_tracked", false)));
     let order = engine.tensors().iter().find(|tensor| tensor.name == "order").and_then(|tensor| tensor.absent.clone());
-    assert_eq!(order.expect("values").iter().map(|bits| f32::from_bits(*bits)).collect::<Vec<_>>(), [0.0, 1.0, 2.0, 3.0]);
+    assert_eq!(
+        order.expect("values").iter().map(|bits| f32::from_bits(*bits)).collect::<Vec<_>>(),
+        [0.0, 1.0, 2.0, 3.0]
+    );
 }

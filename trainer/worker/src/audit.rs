@@ -125,7 +125,12 @@ impl Trainer {
     ///
     /// # Errors
     /// They differ: the round's sum must not be applied. The job's failure where its program is at fault.
-    pub(crate) fn compare_audit(&mut self, mesh: &mut Mesh, round: Round, headers: &[Header]) -> Result<(), RoundError> {
+    pub(crate) fn compare_audit(
+        &mut self,
+        mesh: &mut Mesh,
+        round: Round,
+        headers: &[Header],
+    ) -> Result<(), RoundError> {
         self.audits_passed = headers.iter().map(|header| header.audits_passed).fold(self.audits_passed, u64::max);
         if round.phase != Phase::Train || !self.parts.audits.is_due(round.step, mesh.world_size()) {
             return Ok(());

@@ -59,11 +59,7 @@ const SIDES: [Side; 9] = [
     Side::Peer { workers: 1 },
     Side::Ours { name: "1_worker_2_shards", workers: 1, settings: &[] },
     Side::Ours { name: "2_workers_unaudited", workers: 2, settings: &["train.audit=off"] },
-    Side::Ours {
-        name: "1_worker_unaudited",
-        workers: 1,
-        settings: &["train.audit=off", "train.logical_shards=1"],
-    },
+    Side::Ours { name: "1_worker_unaudited", workers: 1, settings: &["train.audit=off", "train.logical_shards=1"] },
 ];
 
 pub(super) const POOLS: &str = r#"

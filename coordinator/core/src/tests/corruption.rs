@@ -88,8 +88,8 @@ fn who_computed_a_shard_wrong_is_quarantined_as_by_a_majority() {
     assert_eq!(
         story.decisions("job")[5..7],
         [
-            "go back to the last agreement and repeat the steps since, without w2: computed again, the gradient of \
-             shard 3 at step 12 is a, and w2 gave b before; w2 is not used any more",
+            "go back to the last agreement and repeat the steps since, without w2: w2 gave b as the gradient of \
+             shard 3 at step 12, and computing it again gives a; w2 is not used any more",
             "drop the step in progress and go on without w2, with 2 workers: the gradient of shard 3 was computed \
              differently at step 12",
         ]
@@ -145,7 +145,7 @@ fn all_who_differ_from_what_is_right_are_quarantined() {
         "launch w4 local",
         "launch w5 local",
     ]);
-    let why = "computed again, the gradient of shard 3 at step 12 is a, and w1 gave b and w2 gave c before; w1 and w2 \
+    let why = "w1 gave b and w2 gave c as the gradient of shard 3 at step 12, and computing it again gives a; w1 and w2 \
                are not used any more";
     assert!(story.decisions("job").iter().any(|decision| decision.ends_with(why)), "{:#?}", story.decisions("job"));
 }

@@ -12,7 +12,7 @@ use object_store::{
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use trainctl_checkpoint::{CheckpointError, RunFolder, TensorInfo, state_digest};
+use trainctl_checkpoint::{CheckpointError, Group, RunFolder, TensorInfo, state_digest};
 
 /// Bytes read, by the object's name.
 type Traffic = Arc<Mutex<BTreeMap<String, u64>>>;
@@ -150,4 +150,26 @@ async fn damage_is_found_by_the_reader_whose_share_it_is_in() {
         }
     }
     assert_eq!(found, 1);
+}
+
+#[tokio::test]
+async fn a_tensor_that_a_checkpoint_may_lack_gets_its_first_values_on_every_reader() {
+    let (store, tensors, state) = saved().await;
+    let ((folder, _), len) = (reader(&store), state.len());
+    let mut wanted = tensors.clone();
+    let (name, shape) = ("mask".to_owned(), vec![2]);
+    let absent = Some(Arc::from([f32::NEG_INFINITY.to_bits(), 1.5_f32.to_bits()]));
+    wanted.push(TensorInfo { name, group: Group::Model, shape, offset: len, len: 2, constant: false, absent });
+    let shares = folder.shares(7, &wanted, 2).await.unwrap();
+    for reader in 0..2 {
+        let mut out = vec![7.0; len + 16];
+        folder.load_share(&shares, reader, &wanted, &mut out).await.unwrap();
+        assert_eq!(out[len..len + 2], [f32::NEG_INFINITY, 1.5], "reader {reader}");
+        assert_eq!(out[len + 2..], [7.0; 14], "reader {reader}");
+    }
+
+    // One that every checkpoint must have.
+    wanted.last_mut().unwrap().absent = None;
+    let error = folder.shares(7, &wanted, 2).await.unwrap_err();
+    assert!(matches!(&error, CheckpointError::Tensor { tensor, .. } if tensor == "mask"), "{error}");
 }

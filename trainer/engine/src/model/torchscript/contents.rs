@@ -2,8 +2,8 @@
 
 use super::file;
 use super::inspect;
-use super::module::{Module, Named};
-use crate::error::{EngineError, without_stack};
+use super::module::{Held, Module, Named};
+use crate::error::{Doing, EngineError, without_stack};
 
 /// Names and counts of elements, each list in the module's own order.
 pub(crate) struct Contents {
@@ -21,16 +21,17 @@ impl Contents {
     /// [`EngineError::Spec`] for a file that is not the pinned one, and for parameters that can't be trained.
     pub(crate) fn load(path: &str, digest: &str) -> Result<Self, EngineError> {
         let bytes = file::read(path, digest)?;
-        // The tensors are the module's: it has to live as long.
-        let (_module, tensors) = Module::load(&bytes).map_err(|error| file::not_loaded(path, without_stack(error)))?;
-        let buffers = sizes(&tensors.buffers);
-        let mut fixed = sizes(&tensors.parameters);
-        let trained = sizes(&inspect::trainable(path, tensors.parameters)?);
-        fixed.retain(|tensor| !trained.contains(tensor));
-        Ok(Self { trained, fixed, buffers })
+        let mut module = Module::load(&bytes).map_err(|error| file::not_loaded(path, without_stack(error)))?;
+        let tensors = module.tensors().doing("list the module's tensors")?;
+        inspect::check_parameters(path, &tensors)?;
+        let of = |wanted: fn(&Named) -> bool| {
+            let size = |named: &Named| (named.name.clone(), named.tensor.numel() as u64);
+            tensors.iter().filter(|named| wanted(named)).map(size).collect()
+        };
+        Ok(Self {
+            trained: of(inspect::is_trained),
+            fixed: of(|named| named.kind == Held::Parameter && !inspect::is_trained(named)),
+            buffers: of(|named| named.kind == Held::Buffer),
+        })
     }
-}
-
-fn sizes(tensors: &[Named]) -> Vec<(String, u64)> {
-    tensors.iter().map(|named| (named.name.clone(), named.tensor.numel() as u64)).collect()
 }

@@ -1,8 +1,8 @@
 //! What of a module is trained, and what the other tensors that it holds are to training; refusals of modules that can't be
 //! trained here.
 
-use super::module::{Held, Module, Named, digest};
 use super::Role;
+use super::module::{Held, Module, Named, digest};
 use crate::error::{Doing, EngineError};
 use crate::numbers;
 use crate::torch;
@@ -47,12 +47,13 @@ pub(super) fn inspect(path: &str, module: &mut Module, inputs: [&Tensor; 2]) -> 
     Ok(Found { trained, others })
 }
 
-fn is_trained(named: &Named) -> bool {
+/// Whether it asks for a gradient.
+pub(super) fn is_trained(named: &Named) -> bool {
     named.kind == Held::Parameter && named.tensor.requires_grad()
 }
 
 /// Refuses a module whose parameters can't be trained.
-fn check_parameters(path: &str, tensors: &[Named]) -> Result<(), EngineError> {
+pub(super) fn check_parameters(path: &str, tensors: &[Named]) -> Result<(), EngineError> {
     if tensors.iter().all(|named| named.kind != Held::Parameter) {
         let hint =
             "export the module itself: torch.jit.freeze and optimize_for_inference turn parameters into constants";

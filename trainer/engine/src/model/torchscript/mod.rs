@@ -156,8 +156,9 @@ impl Model for Torchscript {
             Instance::Audit => &mut self.audit,
         };
         // Those of float32 lie in the scratch themselves.
-        let elsewhere =
-            || self.moving.iter().zip(pass.buffers).filter(|(moving, _)| moving.kind != MASTER).map(|(m, s)| (&m.named, s));
+        let elsewhere = || {
+            self.moving.iter().zip(pass.buffers).filter(|(moving, _)| moving.kind != MASTER).map(|(m, s)| (&m.named, s))
+        };
         {
             let _without_graph = tch::no_grad_guard();
             for (named, scratch) in elsewhere() {
