@@ -1,4 +1,4 @@
-//! When a save becomes a checkpoint. All workers ask after their part; whoever finds all parts there commits, and any
+//! When a save becomes a checkpoint. Each worker asks after its part is written; the one that finds all parts there commits, and any
 //! number may do so at once: the first manifest stays.
 
 use crate::digest::Digest;
@@ -31,7 +31,7 @@ pub struct CommitInfo {
 }
 
 impl RunFolder {
-    /// Commits the save of `step` in `parts` parts if all of them are there. `None`: not yet, and whoever writes a
+    /// Commits the save of `step` in `parts` parts if all of them are there. `None`: not yet, and the worker that writes a
     /// missing part will. `Some`: committed, by this call or before; the manifest is the one that stays, so its
     /// `generation` and `created_ms` can be another group's.
     ///
@@ -49,7 +49,7 @@ impl RunFolder {
         parts: u32,
         info: &CommitInfo,
     ) -> Result<Option<Manifest>, CheckpointError> {
-        // Records first: a committer removes them after the manifest is there, so whoever misses one then sees it.
+        // Records first: a committer removes them after the manifest is there, so a worker that misses one then sees it.
         let files = self.recorded_files(step, parts, info.state_digest).await?;
         let Some(files) = files else {
             return match self.read_manifest(step).await {
@@ -84,7 +84,7 @@ impl RunFolder {
         // Only if absent: another group, with another number of parts, may be committing this step as well.
         self.put(&index_path, ours.index_json(), PutMode::Create).await?;
         let committed = if self.put(&manifest_path, ours.to_json(), PutMode::Create).await? {
-            self.withdraw_if_hollow(&ours).await?;
+            self.withdraw_if_incomplete(&ours).await?;
             ours
         } else {
             // Another commit was faster, or what is there is damaged and these parts are its replacement: none are
@@ -115,8 +115,8 @@ impl RunFolder {
     }
 
     /// A commit can be late: so late that a newer checkpoint is there and this step's files have been cleared away
-    /// since they were looked for. Whoever clears looks for the manifest after that, so one of the two sees it.
-    async fn withdraw_if_hollow(&self, ours: &Manifest) -> Result<(), CheckpointError> {
+    /// since they were looked for. The worker that clears looks for the manifest after that, so one of the two sees it.
+    async fn withdraw_if_incomplete(&self, ours: &Manifest) -> Result<(), CheckpointError> {
         let there = self.check_there(ours.step, &ours.files).await;
         if let Err(CheckpointError::Damaged(damage)) = &there {
             tracing::warn!(step = ours.step, %damage, "withdraws a commit that came too late");
@@ -199,7 +199,7 @@ impl RunFolder {
         self.check_there(step, files).await
     }
 
-    /// The checkpoint is committed: a record left over harms nobody, and a later prune clears it away.
+    /// The checkpoint is committed: a record left over does no harm, and a later prune clears it away.
     async fn forget_records(&self, step: u64, parts: u32) {
         for part in 0..parts {
             if let Err(error) = self.remove(&self.step_path(step, &names::record_file(part, parts))).await {

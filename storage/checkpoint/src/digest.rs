@@ -1,7 +1,7 @@
 //! What "the same bits" means: a BLAKE3 digest, and the digest of a whole state.
 //!
 //! A state's digest is made of its tensors' digests, ordered by group and name. So it does not depend on where the
-//! tensors lie in memory or in which file they are saved, and it can be told from a checkpoint, or from a manifest
+//! tensors lie in memory or in which file they are saved, and it follows from a checkpoint, or from a manifest
 //! alone, as well as from a running worker.
 
 use crate::tensor::{Group, TensorInfo};
@@ -86,7 +86,7 @@ impl From<Digest> for String {
 /// Two workers hold the same state exactly if this is equal; a worker that reads it off a checkpoint gets the same.
 ///
 /// # Panics
-/// If a tensor lies outside of `state` ([`check_layout`](crate::check_layout) tells).
+/// If a tensor lies outside of `state` (see [`check_layout`](crate::check_layout)).
 pub fn state_digest(tensors: &[TensorInfo], state: &[f32], step: u64) -> Digest {
     StateDigests::of(tensors, state, step).state
 }

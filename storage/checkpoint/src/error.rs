@@ -181,7 +181,7 @@ impl CheckpointError {
         match self {
             Self::Full { .. } => Some("free space below the checkpoint root, or lower checkpoint.keep_last".to_owned()),
             Self::NotCommitted { .. } => Some("`trainctl ckpt ls` lists the steps that there are".to_owned()),
-            Self::Damaged(_) => Some("an older checkpoint may be whole: `trainctl ckpt verify` tells".to_owned()),
+            Self::Damaged(_) => Some("an older checkpoint may be whole: `trainctl ckpt verify` checks them".to_owned()),
             Self::FormatVersion { .. } => Some("use the trainctl that wrote it, or a newer one".to_owned()),
             Self::Tensor { .. } => Some("the job's model or optimizer changed: give the job another name".to_owned()),
             Self::StateDiffers { .. } => Some(

@@ -44,7 +44,7 @@ pub struct Evaluation {
     pub step: u64,
     /// Over the held-out samples.
     pub loss: f64,
-    /// Share of them told right, where that makes sense.
+    /// Share of them classified correctly, where that makes sense.
     pub accuracy: Option<f64>,
     /// Training loss of the newest update.
     pub train_loss: Option<f64>,
@@ -83,7 +83,7 @@ pub struct Corruption {
     pub shard: Option<u32>,
     /// What each worker held, or computed.
     pub digests: BTreeMap<String, String>,
-    /// Workers found to be wrong; they were not used any more. Empty: nobody could be blamed, or not yet.
+    /// Workers found to be wrong; they were not used any more. Empty: which one was wrong isn't known, or not yet.
     pub quarantined: Vec<String>,
     /// The step whose state the run went on from.
     pub back_to: Option<u64>,

@@ -1,9 +1,9 @@
 //! A run's folder: where its objects are, which steps it holds, and how single objects are read, written and removed.
 
+use crate::dedup::VerifiedFiles;
 use crate::error::CheckpointError;
 use crate::manifest::Manifest;
 use crate::names;
-use crate::reuse::Proven;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::{Path, PathPart};
@@ -27,7 +27,7 @@ pub struct RunFolder {
     local: Option<PathBuf>,
     /// What makes a path in the store a URI: `s3://bucket/`.
     shown_before: String,
-    pub(crate) proven: Proven,
+    pub(crate) verified_files: VerifiedFiles,
 }
 
 /// One committed step, as [`RunFolder::list`] finds it.
@@ -45,15 +45,15 @@ impl RunFolder {
     /// # Errors
     /// [`CheckpointError::Open`] for a root that can't be used, [`CheckpointError::JobName`].
     pub fn open(root_uri: &str, job: &str) -> Result<Self, CheckpointError> {
-        Self::open_with(root_uri, job, trainctl_objects::PATIENCE)
+        Self::open_with(root_uri, job, trainctl_objects::RETRY_TIMEOUT)
     }
 
-    /// [`open`](Self::open) for somebody who doesn't wait as long for a store that can't be reached.
+    /// [`open`](Self::open) with another time limit for a store that can't be reached.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_with(root_uri: &str, job: &str, patience: Duration) -> Result<Self, CheckpointError> {
-        let (store, root) = trainctl_objects::open_with(root_uri, patience).map_err(CheckpointError::Open)?;
+    pub fn open_with(root_uri: &str, job: &str, retry_timeout: Duration) -> Result<Self, CheckpointError> {
+        let (store, root) = trainctl_objects::open_with(root_uri, retry_timeout).map_err(CheckpointError::Open)?;
         let mut folder = Self::new(store, &root, job)?;
         folder.local = trainctl_objects::local_path(root_uri).ok().map(|root| root.join(job));
         folder.shown_before = match Bucket::parse(root_uri) {
@@ -72,8 +72,8 @@ impl RunFolder {
         if job.is_empty() || job.starts_with('.') || part.as_ref() != job {
             return Err(CheckpointError::JobName { name: job.to_owned() });
         }
-        let (local, shown_before, proven) = (None, String::new(), Proven::default());
-        Ok(Self { store, base: root.clone().join(part), job: job.to_owned(), local, shown_before, proven })
+        let (local, shown_before, verified_files) = (None, String::new(), VerifiedFiles::default());
+        Ok(Self { store, base: root.clone().join(part), job: job.to_owned(), local, shown_before, verified_files })
     }
 
     /// The job.
@@ -174,7 +174,7 @@ impl RunFolder {
         }
     }
 
-    /// As [`get`](Self::get), with what tells whether it has changed since.
+    /// As [`get`](Self::get), with the version to check whether it has changed since.
     pub(crate) async fn get_version(&self, path: &Path) -> Result<Option<(Bytes, UpdateVersion)>, CheckpointError> {
         let read = async {
             let found = self.store.get(path).await?;

@@ -4,7 +4,7 @@
 //! ```text
 //! <root>/<job>/run.json                                                what ran
 //! <root>/<job>/data.manifest.json                                      the data that it read
-//! <root>/<job>/module.pt                                               the module that it trained, if one of its own
+//! <root>/<job>/module.pt                                               the module that it trained, if it was the user's own
 //! <root>/<job>/checkpoints/<step>/model-00001-of-00040.safetensors     parameters and buffers
 //! <root>/<job>/checkpoints/<step>/optimizer-00001-of-00071.safetensors optimizer slots
 //! <root>/<job>/checkpoints/<step>/model.safetensors.index.json         for loaders that know nothing of trainctl
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Every worker writes one part of a state that all of them hold ([`RunFolder::write_part`]), with a record that names
-//! the digest of the whole state as its writer has it, and then tries to commit ([`RunFolder::try_commit`]); whoever
+//! the digest of the whole state as its writer has it, and then tries to commit ([`RunFolder::try_commit`]); the one that
 //! finds all parts there, and all writers of one state, commits. A step without a manifest does not exist for
 //! any reader, and no reader trusts a byte whose digest it hasn't checked.
 //!
@@ -24,23 +24,23 @@
 
 mod commit;
 mod copy;
-mod deal;
+mod dedup;
 mod digest;
 mod error;
 mod events;
 mod export;
 mod folder;
-mod kept;
+mod inputs;
 mod leftovers;
 mod manifest;
 mod measure;
 mod names;
 mod pack;
+mod partition;
 mod prune;
 mod pull;
 mod read;
 mod record;
-mod reuse;
 mod run;
 mod share;
 mod tensor;
@@ -50,14 +50,14 @@ mod write;
 
 pub use commit::CommitInfo;
 pub use copy::StateCopy;
-pub use deal::deal;
 pub use digest::{Digest, DigestError, StateDigests, state_digest};
 pub use error::{CheckpointError, Damage};
 pub use events::{Corruption, Evaluation, Finish, GroupBegan, RunEvent};
 pub use folder::{Listed, RunFolder};
-pub use kept::Kept;
+pub use inputs::RunInput;
 pub use manifest::{FileEntry, MANIFEST_FORMAT_VERSION, Manifest, TensorEntry};
 pub use measure::{Difference, Figures, compare, measure};
+pub use partition::partition;
 pub use prune::{Pruned, Retention};
 pub use pull::PullProgress;
 pub use read::{Loaded, Skipped};

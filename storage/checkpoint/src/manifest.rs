@@ -1,4 +1,4 @@
-//! `manifest.json`: what a committed checkpoint consists of. From it alone one can tell which files there must be,
+//! `manifest.json`: what a committed checkpoint consists of. It alone says which files there must be,
 //! what is in them, and which state they make.
 
 use crate::digest::{Digest, Leaf, combine};
@@ -94,7 +94,7 @@ impl Manifest {
         self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
-    /// `model.safetensors.index.json`, which tells loaders of the Python ecosystem which file holds a tensor. It says
+    /// `model.safetensors.index.json`, in which loaders of the Python ecosystem find the file of each tensor. It says
     /// nothing that the manifest doesn't.
     pub fn index_json(&self) -> Vec<u8> {
         #[derive(Serialize)]

@@ -1,5 +1,5 @@
 //! Which tensors share a file. It follows from the tensors alone, never from the number of workers: so a file of one
-//! checkpoint can stand for the same file of a later one, whoever saves that, and two groups of different sizes write
+//! checkpoint can be reused as the same file of a later one, whichever worker saves that, and two groups of different sizes write
 //! the same files.
 //!
 //! Neighbours share a file up to a 32nd of their group's size, so that training a few tensors rewrites little beside

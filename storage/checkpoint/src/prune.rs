@@ -16,9 +16,9 @@ const REQUESTS_MAX: usize = 16;
 /// Which checkpoints stay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Retention {
-    /// The newest so many; at least one.
+    /// How many of the newest; at least one.
     pub keep_last: u32,
-    /// Of each so many steps the first checkpoint, for ever. `None`: none for this reason.
+    /// The first checkpoint of each period of this many steps, for ever. `None`: none for this reason.
     pub keep_every: Option<u64>,
     /// A checkpoint that the caller saw committed a moment ago: its files are looked for, not read again.
     pub just_saved: Option<u64>,
@@ -57,7 +57,7 @@ pub struct Pruned {
 }
 
 /// What is there, before anything is done about it.
-struct Survey {
+struct Scan {
     /// Our files and others', by step.
     folders: BTreeMap<u64, Vec<String>>,
     /// Checkpoints whose manifest can be read, ascending.
@@ -69,7 +69,7 @@ struct Survey {
 }
 
 /// A file: the step whose folder it is in, and its name.
-type Place = (u64, String);
+type StepFile = (u64, String);
 
 impl RunFolder {
     /// Removes the checkpoints that `retention` (or a number: that many are kept) doesn't keep, but never the newest
@@ -103,7 +103,7 @@ impl RunFolder {
         &self,
         retention: Retention,
     ) -> Result<(Pruned, Option<(Manifest, BTreeMap<u64, Vec<String>>)>), CheckpointError> {
-        let Survey { folders, readable, unreadable, mut unfinished } = self.survey().await?;
+        let Scan { folders, readable, unreadable, mut unfinished } = self.scan().await?;
         let superfluous = retention.superfluous(&readable);
         unfinished.retain(|step| readable.last().is_some_and(|newest| step < newest));
 
@@ -121,17 +121,17 @@ impl RunFolder {
         Ok((pruned, remove))
     }
 
-    async fn survey(&self) -> Result<Survey, CheckpointError> {
+    async fn scan(&self) -> Result<Scan, CheckpointError> {
         let folders = self.step_folders().await?;
         let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
-        let mut used: BTreeSet<Place> = BTreeSet::new();
+        let mut used: BTreeSet<StepFile> = BTreeSet::new();
         let with_manifest = |names: &[String]| names.iter().any(|name| name == names::MANIFEST);
         let committed = folders.iter().filter(|(_, names)| with_manifest(names)).map(|(&step, _)| step);
         for (step, manifest) in self.manifests(committed).await {
             match manifest {
                 Ok(manifest) => {
                     readable.push(step);
-                    used.extend(places(step, &manifest.files));
+                    used.extend(step_files(step, &manifest.files));
                 }
                 Err(CheckpointError::Damaged(_)) => unreadable.push(step),
                 // Someone else prunes as well.
@@ -146,7 +146,7 @@ impl RunFolder {
         let mut unfinished: BTreeSet<u64> = self.local_steps()?.into_iter().collect();
         unfinished.retain(|step| !folders.contains_key(step));
         unfinished.extend(folders.iter().filter(|(step, names)| is_left(**step, names)).map(|(&step, _)| step));
-        Ok(Survey { folders, readable, unreadable, unfinished })
+        Ok(Scan { folders, readable, unreadable, unfinished })
     }
 
     /// The manifests of these steps, in their order.
@@ -197,18 +197,18 @@ impl RunFolder {
         let is_left = |step: &u64| *step < whole.step && !names(*step).iter().any(|name| name == names::MANIFEST);
         let left = folders.keys().copied().filter(|step| is_left(step) && !pruned.cleared.contains(step));
         let steps: Vec<u64> = steps.into_iter().chain(left).collect();
-        let (first, then): (Vec<Place>, Vec<Place>) = steps
+        let (first, then): (Vec<StepFile>, Vec<StepFile>) = steps
             .iter()
             .flat_map(|&step| names(step).iter().map(move |name| (step, name.clone())))
             .chain(strays(whole, names(whole.step)))
             .filter(|(_, name)| names::is_ours(name))
             .partition(|(_, name)| is_first(name));
-        self.remove_places(first).await?;
+        self.remove_files(first).await?;
 
         let used = self.used().await?;
-        self.remove_places(then.into_iter().filter(|place| !used.contains(place)).collect()).await?;
+        self.remove_files(then.into_iter().filter(|file| !used.contains(file)).collect()).await?;
         for step in steps {
-            self.remove_hollow(step).await?;
+            self.remove_incomplete(step).await?;
             self.remove_local_step(step)?;
         }
         Ok(())
@@ -216,7 +216,7 @@ impl RunFolder {
 
     /// All that checkpoints, and saves under way, name. Records are read before manifests: a record that is gone by
     /// then has become one.
-    async fn used(&self) -> Result<BTreeSet<Place>, CheckpointError> {
+    async fn used(&self) -> Result<BTreeSet<StepFile>, CheckpointError> {
         let mut used = BTreeSet::new();
         let folders = self.step_folders().await?.into_iter();
         let records = folders.flat_map(|(step, names)| names.into_iter().map(move |name| (step, name)));
@@ -224,12 +224,12 @@ impl RunFolder {
             let path = self.step_path(step, &name);
             let Some(bytes) = self.get(&path).await? else { continue };
             if let Ok(record) = PartRecord::parse(&self.shown(&path), &bytes, step, &name) {
-                used.extend(places(step, &record.files));
+                used.extend(step_files(step, &record.files));
             }
         }
         for (step, manifest) in self.manifests(self.steps().await?.into_iter()).await {
             match manifest {
-                Ok(manifest) => used.extend(places(step, &manifest.files)),
+                Ok(manifest) => used.extend(step_files(step, &manifest.files)),
                 Err(CheckpointError::NotCommitted { .. } | CheckpointError::Damaged(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -238,7 +238,7 @@ impl RunFolder {
     }
 
     /// The manifest of a commit that came while its files were removed.
-    async fn remove_hollow(&self, step: u64) -> Result<(), CheckpointError> {
+    async fn remove_incomplete(&self, step: u64) -> Result<(), CheckpointError> {
         let manifest = match self.read_manifest(step).await {
             Ok(manifest) => manifest,
             Err(CheckpointError::NotCommitted { .. } | CheckpointError::Damaged(_)) => return Ok(()),
@@ -253,23 +253,22 @@ impl RunFolder {
         }
     }
 
-    async fn remove_places(&self, places: Vec<Place>) -> Result<(), CheckpointError> {
-        let remove = |(step, name): Place| async move { self.remove(&self.step_path(step, &name)).await };
-        futures::stream::iter(places).map(remove).buffer_unordered(REQUESTS_MAX).try_collect().await
+    async fn remove_files(&self, files: Vec<StepFile>) -> Result<(), CheckpointError> {
+        let remove = |(step, name): StepFile| async move { self.remove(&self.step_path(step, &name)).await };
+        futures::stream::iter(files).map(remove).buffer_unordered(REQUESTS_MAX).try_collect().await
     }
 }
 
-fn places(step: u64, files: &[FileEntry]) -> impl Iterator<Item = Place> {
+fn step_files(step: u64, files: &[FileEntry]) -> impl Iterator<Item = StepFile> {
     files.iter().map(move |file| (file.step.unwrap_or(step), file.name.clone()))
 }
 
 /// Files and records of other saves of a step that is whole without them.
-fn strays(whole: &Manifest, names: &[String]) -> impl Iterator<Item = Place> {
-    let needed: BTreeSet<Place> = places(whole.step, &whole.files).collect();
+fn strays(whole: &Manifest, names: &[String]) -> impl Iterator<Item = StepFile> {
+    let needed: BTreeSet<StepFile> = step_files(whole.step, &whole.files).collect();
     let step = whole.step;
-    let is_needed =
-        move |place: &Place| place.1 == names::MANIFEST || place.1 == names::INDEX || needed.contains(place);
-    names.iter().map(move |name| (step, name.clone())).filter(move |place| !is_needed(place))
+    let is_needed = move |file: &StepFile| file.1 == names::MANIFEST || file.1 == names::INDEX || needed.contains(file);
+    names.iter().map(move |name| (step, name.clone())).filter(move |file| !is_needed(file))
 }
 
 #[cfg(test)]

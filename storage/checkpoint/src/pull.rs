@@ -57,7 +57,7 @@ impl RunFolder {
         Ok(manifest)
     }
 
-    /// `at` hears how many of the file's bytes are there.
+    /// `at` is called with how many of the file's bytes are there.
     async fn pull_file(
         &self,
         step: u64,

@@ -78,7 +78,7 @@ impl RunFolder {
         check_layout(tensors, out.len())?;
         let mut skipped: Vec<Skipped> = Vec::new();
         loop {
-            // Whoever saves on may prune what was listed before it could be read; then there is a newer one.
+            // A worker that goes on saving may prune what was listed before it could be read; then there is a newer one.
             let newest_seen = skipped.first().map(|skipped| skipped.step);
             let mut steps = self.steps().await?;
             steps.retain(|&step| newest_seen.is_none_or(|seen| step > seen));
@@ -150,8 +150,8 @@ impl RunFolder {
         };
         let read = read.await;
         match &read {
-            Ok(()) => self.prove([(step, file)]),
-            Err(_) => self.disprove(step, file),
+            Ok(()) => self.mark_verified([(step, file)]),
+            Err(_) => self.mark_damaged(step, file),
         }
         read
     }

@@ -1,4 +1,4 @@
-//! `run.json`: what ran. It is written once, by the first worker, and whoever goes on with the run must agree with it:
+//! `run.json`: what ran. It is written once, by the first worker, and every attempt that goes on with the run must agree with it:
 //! only equal pins give equal bits.
 
 use crate::error::CheckpointError;

@@ -1,12 +1,12 @@
 //! Loading by several readers: each reads its own files and no others, and they pass on what they read among
 //! themselves. So a checkpoint is read from storage once, however many load it, and nothing is passed on that was not
-//! verified by whoever read it.
+//! verified by its reader.
 
-use crate::deal::deal_by_size;
 use crate::error::CheckpointError;
 use crate::folder::RunFolder;
 use crate::manifest::Manifest;
 use crate::names;
+use crate::partition::partition_by_size;
 use crate::read::{FILES_MAX, split};
 use crate::tensor::{TensorInfo, check_layout};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -66,7 +66,7 @@ impl Shares {
 }
 
 impl RunFolder {
-    /// Deals the files of a step's checkpoint out to so many readers, about as many bytes to each.
+    /// Splits the files of a step's checkpoint among this many readers, about as many bytes to each.
     ///
     /// # Errors
     /// As [`read_manifest`](Self::read_manifest), and [`CheckpointError::Tensor`], [`CheckpointError::Layout`].
@@ -78,7 +78,7 @@ impl RunFolder {
         let places = manifest.place(&self.shown(&self.step_path(step, names::MANIFEST)), tensors)?;
         let sizes: Vec<usize> =
             manifest.files.iter().map(|file| usize::try_from(file.bytes).unwrap_or(usize::MAX)).collect();
-        Ok(Shares { files: deal_by_size(&sizes, readers), places, manifest })
+        Ok(Shares { files: partition_by_size(&sizes, readers), places, manifest })
     }
 
     /// Reads one reader's share into `out`, verified. Tensors that the checkpoint may lack and does get their values of

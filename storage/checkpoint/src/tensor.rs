@@ -59,7 +59,7 @@ impl TensorInfo {
     /// Its values in a state.
     ///
     /// # Panics
-    /// If it lies outside of `state` ([`check_layout`] tells).
+    /// If it lies outside of `state` (see [`check_layout`]).
     pub fn values<'a>(&self, state: &'a [f32]) -> &'a [f32] {
         &state[self.offset..self.offset + self.len]
     }
@@ -159,7 +159,7 @@ pub fn check_layout(tensors: &[TensorInfo], state_len: usize) -> Result<(), Layo
     Ok(())
 }
 
-/// Tensors of so many values, of the two groups in turn.
+/// Tensors with these numbers of values, of the two groups in turn.
 #[cfg(test)]
 pub(crate) fn of_lengths(lens: &[usize]) -> Vec<TensorInfo> {
     let tensor = |(at, &len): (usize, &usize)| TensorInfo {

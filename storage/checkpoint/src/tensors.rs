@@ -1,4 +1,4 @@
-//! Reading single tensors of a checkpoint, for whoever looks at values without the memory for a state. Every value is
+//! Reading single tensors of a checkpoint, for readers without the memory for a whole state. Every value is
 //! checked: a reader's last word is an error if its tensor is not what the manifest says.
 
 use crate::digest::Digest;
@@ -65,7 +65,7 @@ impl RunFolder {
         self.step_path(file.step.unwrap_or(step), &file.name)
     }
 
-    /// A range of an object of so many bytes, in order.
+    /// A range of an object with this many bytes, in order.
     pub(crate) fn range(
         &self,
         path: &Path,

@@ -1,4 +1,4 @@
-//! Sending one object: hashed while its bytes come in, in chunks of which only so many exist at a time. It appears
+//! Sending one object: hashed while its bytes come in, in a bounded number of chunks. It appears
 //! whole or not at all.
 
 use crate::digest::Digest;
@@ -23,7 +23,7 @@ impl Chunks {
 
     /// Waits for room; each upload holds the chunk that it fills, so there must be more room than uploads.
     async fn chunk(&self, bytes: usize) -> Chunk {
-        let permit = self.0.clone().acquire_owned().await.expect("nobody closes it");
+        let permit = self.0.clone().acquire_owned().await.expect("it is never closed");
         Chunk { bytes: Vec::with_capacity(bytes), _permit: permit }
     }
 }

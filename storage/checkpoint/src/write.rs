@@ -1,13 +1,13 @@
 //! Writing one part: safetensors files straight from the state, several at once, hashed on the way, in bounded memory.
 //! A file that hasn't changed since an earlier checkpoint is named, not written.
 
-use crate::deal::deal_files;
 use crate::digest::{Digest, StateDigests};
 use crate::error::CheckpointError;
 use crate::folder::RunFolder;
 use crate::manifest::{FileEntry, Manifest, TensorEntry};
 use crate::names;
 use crate::pack::{Packed, pack};
+use crate::partition::partition_files;
 use crate::record::PartRecord;
 use crate::tensor::{TensorInfo, check_layout};
 use crate::upload::{Chunks, Upload};
@@ -46,7 +46,7 @@ impl State<'_> {
 
 impl RunFolder {
     /// Writes part `part` (counted from 0) of `parts` of the state after `step` updates: the tensors that
-    /// [`deal`](crate::deal()) gives it, then the record that says so. The checkpoint exists once
+    /// [`partition`](crate::partition()) gives it, then the record that says so. The checkpoint exists once
     /// [`try_commit`](Self::try_commit) finds all records.
     ///
     /// Files that are there already are not written again: those of this save that another group of workers got
@@ -92,7 +92,7 @@ impl RunFolder {
         }
         let state = State { step, tensors, values: state, digests };
         let files = pack(tensors);
-        let mine: Vec<&Packed> = deal_files(&files, parts)[part as usize].iter().map(|&at| &files[at]).collect();
+        let mine: Vec<&Packed> = partition_files(&files, parts)[part as usize].iter().map(|&at| &files[at]).collect();
 
         if let Some(manifest) = self.saved_whole(step, digests.state()).await? {
             let is_mine = |file: &FileEntry| mine.iter().any(|mine| mine.name == file.name);
@@ -115,7 +115,7 @@ impl RunFolder {
             PartRecord::new(step, part, parts, digests.state(), with_unchanged.map(|(_, file)| file).collect());
         self.put_record(&record).await?;
         if !record.confirmed {
-            // Whoever removes a checkpoint does so first and then looks for records like the one just written: if the
+            // A worker that removes a checkpoint does so first and then looks for records like the one just written: if the
             // checkpoint is still there, its files will be spared from now on.
             let stays = match &earlier {
                 Some(earlier) => self.size(&self.step_path(earlier.step, names::MANIFEST)).await?.is_some(),
@@ -157,7 +157,7 @@ impl RunFolder {
     }
 
     /// Which of the files `mine` other saves of this state have written. Records of saves of another state that speak
-    /// for these files are removed: before the files are overwritten, or a commit in between would vouch for files
+    /// for these files are removed: before the files are overwritten, or a commit in between would confirm files
     /// that they don't describe.
     async fn written_already(
         &self,
@@ -198,7 +198,7 @@ impl RunFolder {
         let chunks = Chunks::new(CHUNKS_MAX);
         let writes: Vec<_> = files.into_iter().map(|file| self.write_file(state, file, chunks.clone())).collect();
         let written: Vec<FileEntry> = futures::stream::iter(writes).buffer_unordered(FILES_MAX).try_collect().await?;
-        self.prove(written.iter().map(|file| (state.step, file)));
+        self.mark_verified(written.iter().map(|file| (state.step, file)));
         Ok(written.into_iter().map(|file| (file.name.clone(), file)).collect())
     }
 

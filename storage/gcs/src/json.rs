@@ -27,7 +27,7 @@ pub(crate) struct Json {
     /// `.../storage/v1/b/BUCKET/o`
     objects: Url,
     credentials: Credentials,
-    patience: Duration,
+    retry_timeout: Duration,
 }
 
 /// One page of a listing.
@@ -82,7 +82,7 @@ impl Json {
         endpoint: Option<&str>,
         bucket: &str,
         credentials: Credentials,
-        patience: Duration,
+        retry_timeout: Duration,
     ) -> Result<Self> {
         let endpoint = endpoint.unwrap_or(ENDPOINT).trim_end_matches('/');
         let generic = |source: Box<dyn std::error::Error + Send + Sync>| Error::Generic { store: STORE, source };
@@ -93,7 +93,7 @@ impl Json {
             .read_timeout(SILENCE)
             .build()
             .map_err(|source| generic(source.into()))?;
-        Ok(Self { client, objects, credentials, patience })
+        Ok(Self { client, objects, credentials, retry_timeout })
     }
 
     fn object(&self, location: &Path) -> Url {
@@ -145,7 +145,7 @@ impl Json {
             }
         }
         let listing: Listing = self.ask(Method::GET, url, prefix, Doing::Other).await?;
-        // Consoles make objects whose name ends in a slash, to stand for folders.
+        // Consoles make objects whose name ends in a slash, that represent folders.
         let items = listing.items.into_iter().filter(|item| !item.name.ends_with('/'));
         Ok(Page {
             objects: items.map(|item| item.meta().map(|(meta, _)| meta)).collect::<Result<_>>()?,
@@ -220,7 +220,7 @@ impl Json {
         parsed(self.send(method, url, Vec::new(), path, doing).await?).await
     }
 
-    /// Sends a request until it is answered with more than "later", or patience is over.
+    /// Sends a request until it is answered with more than "later", or retry_timeout is over.
     async fn send(&self, method: Method, url: Url, body: Vec<u8>, path: &Path, doing: Doing<'_>) -> Result<Response> {
         let began = Instant::now();
         let mut wait = FIRST_WAIT;
@@ -235,7 +235,7 @@ impl Json {
                 Err(source) => (None, source.into()),
             };
             let later = matches!(status, None | Some(408 | 429 | 500..));
-            if !later || began.elapsed() + wait > self.patience {
+            if !later || began.elapsed() + wait > self.retry_timeout {
                 return Err(doing.of_status(path, status, source));
             }
             tokio::time::sleep(wait).await;

@@ -44,12 +44,12 @@ pub struct Gcs {
 }
 
 impl Gcs {
-    /// Connects to the bucket `name`. Requests are tried again for `patience` while the service can't be reached or
+    /// Connects to the bucket `name`. Requests are tried again for `retry_timeout` while the service can't be reached or
     /// throttles.
     ///
     /// # Errors
     /// When there are no credentials, or the endpoint is none.
-    pub async fn connect(name: &str, patience: Duration) -> Result<Self> {
+    pub async fn connect(name: &str, retry_timeout: Duration) -> Result<Self> {
         // One provider of cryptography for the whole process; the second call finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let emulator = std::env::var("STORAGE_EMULATOR_HOST").ok().filter(|host| !host.is_empty());
@@ -65,14 +65,14 @@ impl Gcs {
             .map_err(|source| Error::Generic { store: STORE, source: Box::new(source) })?;
         let mut builder = Storage::builder()
             .with_credentials(credentials.clone())
-            .with_retry_policy(RetryableErrors.with_time_limit(patience))
+            .with_retry_policy(RetryableErrors.with_time_limit(retry_timeout))
             .with_backoff_policy(backoff);
         if let Some(endpoint) = &endpoint {
             builder = builder.with_endpoint(endpoint);
         }
         let storage =
             builder.build().await.map_err(|source| Error::Generic { store: STORE, source: Box::new(source) })?;
-        let json = Arc::new(Json::new(endpoint.as_deref(), name, credentials, patience)?);
+        let json = Arc::new(Json::new(endpoint.as_deref(), name, credentials, retry_timeout)?);
         Ok(Self { storage, json, name: name.to_owned() })
     }
 

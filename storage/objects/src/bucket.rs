@@ -4,7 +4,7 @@ use crate::uri::OpenError;
 use object_store::path::Path;
 use std::fmt;
 
-/// Whose bucket.
+/// The cloud of a bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cloud {
     /// Amazon S3, or what speaks its protocol.
@@ -27,7 +27,7 @@ impl Cloud {
 /// A bucket and a place in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bucket {
-    /// Whose.
+    /// Its cloud.
     pub cloud: Cloud,
     /// Its name.
     pub name: String,
@@ -38,7 +38,7 @@ pub struct Bucket {
 impl Bucket {
     /// The bucket that `uri` names; `None` when it is no bucket's URI.
     ///
-    /// The rest of the URI is taken as it stands: object names may hold any character, `%`, `?` and `#` too.
+    /// The rest of the URI is taken literally: object names may hold any character, `%`, `?` and `#` too.
     ///
     /// # Errors
     /// [`OpenError`] when it is one, and names no bucket or no possible object.

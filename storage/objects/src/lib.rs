@@ -4,14 +4,16 @@
 //! (`gs://bucket/prefix`) in builds with the feature `gcs`.
 
 mod bucket;
+mod conditions;
+mod connection;
 mod folder;
 #[cfg(feature = "gcs")]
 mod gcs;
-mod lazy;
 mod s3;
 mod uri;
 
 pub use bucket::{Bucket, Cloud};
+pub use conditions::{Conditions, check_conditions};
 pub use uri::{OpenError, file_uri, local_path};
 
 use object_store::path::Path;
@@ -20,28 +22,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a request to a bucket that can't be reached, or throttles, is tried again.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Opens the store that `uri` names and the path in it. Nothing is read or created.
 ///
 /// Writes to local files are flushed to disk before they return, with their folder's entry, as a bucket's are: a
 /// commit that was reported survives a power cut.
 ///
-/// A request to a bucket is tried again for [`PATIENCE`] while the bucket can't be reached or throttles.
+/// A request to a bucket is tried again for [`RETRY_TIMEOUT`] while the bucket can't be reached or throttles.
 ///
 /// # Errors
 /// [`OpenError`] when the URI names neither a folder nor a bucket of a cloud that this build knows.
 pub fn open(uri: &str) -> Result<(Arc<dyn ObjectStore>, Path), OpenError> {
-    open_with(uri, PATIENCE)
+    open_with(uri, RETRY_TIMEOUT)
 }
 
-/// [`open`] for somebody who waits at a terminal, or otherwise not as long.
+/// [`open`] with another time limit, such as at a terminal.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_with(uri: &str, patience: Duration) -> Result<(Arc<dyn ObjectStore>, Path), OpenError> {
+pub fn open_with(uri: &str, retry_timeout: Duration) -> Result<(Arc<dyn ObjectStore>, Path), OpenError> {
     if let Some(bucket) = Bucket::parse(uri) {
-        return connect(bucket?, patience);
+        return connect(bucket?, retry_timeout);
     }
     let local = local_path(uri)?;
     let path = Path::from_absolute_path(&local)
@@ -49,17 +51,17 @@ pub fn open_with(uri: &str, patience: Duration) -> Result<(Arc<dyn ObjectStore>,
     Ok((Arc::new(folder::Folders::new()), path))
 }
 
-fn connect(bucket: Bucket, patience: Duration) -> Result<(Arc<dyn ObjectStore>, Path), OpenError> {
+fn connect(bucket: Bucket, retry_timeout: Duration) -> Result<(Arc<dyn ObjectStore>, Path), OpenError> {
     let name = format!("{}://{}", bucket.cloud.scheme(), bucket.name);
     match bucket.cloud {
         Cloud::S3 => {
-            let s3 = s3::S3 { bucket: bucket.name, patience };
-            Ok((Arc::new(lazy::Lazy::new(name, s3)), bucket.prefix))
+            let s3 = s3::S3::new(bucket.name, retry_timeout);
+            Ok((Arc::new(connection::Connection::new(name, s3)), bucket.prefix))
         }
         #[cfg(feature = "gcs")]
         Cloud::Gcs => {
-            let gcs = gcs::Bucket { name: bucket.name, patience };
-            Ok((Arc::new(lazy::Lazy::new(name, gcs)), bucket.prefix))
+            let gcs = gcs::Bucket::new(bucket.name, retry_timeout);
+            Ok((Arc::new(connection::Connection::new(name, gcs)), bucket.prefix))
         }
         #[cfg(not(feature = "gcs"))]
         Cloud::Gcs => Err(OpenError::NotBuiltIn { uri: bucket.to_string(), feature: "gcs" }),

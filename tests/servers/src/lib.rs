@@ -8,6 +8,7 @@ mod gce;
 mod moto;
 mod process;
 mod python;
+mod s3_faults;
 mod seaweed;
 mod web;
 
@@ -17,6 +18,7 @@ pub use gce::{Boot, Booted, FakeGce, Fault, GceMetadata, How};
 pub use moto::{Moto, MotoInstance, Network};
 pub use process::free_port;
 pub use python::python;
+pub use s3_faults::{S3Fault, S3Faults};
 pub use seaweed::Seaweed;
 pub use web::Misbehaviour;
 

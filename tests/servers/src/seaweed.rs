@@ -7,6 +7,8 @@ use tempfile::TempDir;
 
 const KEY_ID: &str = "AKIATESTTESTTEST";
 const SECRET: &str = "only-for-tests";
+/// Of the same rights.
+const SECOND_KEY_ID: &str = "AKIATESTSECONDKEY";
 
 /// A running SeaweedFS.
 #[derive(Debug)]
@@ -35,7 +37,8 @@ impl Seaweed {
     pub fn start() -> Self {
         let folder = TempDir::new().expect("make a folder");
         let identity = format!(
-            r#"{{"identities":[{{"name":"tests","credentials":[{{"accessKey":"{KEY_ID}","secretKey":"{SECRET}"}}],
+            r#"{{"identities":[{{"name":"tests","credentials":[{{"accessKey":"{KEY_ID}","secretKey":"{SECRET}"}},
+                {{"accessKey":"{SECOND_KEY_ID}","secretKey":"{SECRET}"}}],
                 "actions":["Admin","Read","Write","List","Tagging"]}}]}}"#
         );
         std::fs::write(folder.path().join("s3.json"), identity).expect("write the identities");
@@ -110,6 +113,12 @@ impl Seaweed {
             ("AWS_ACCESS_KEY_ID", KEY_ID.to_owned()),
             ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
         ]
+    }
+
+    /// Another access key and its secret, with the rights of those in [`Seaweed::environment`].
+    #[must_use]
+    pub fn second_identity(&self) -> (String, String) {
+        (SECOND_KEY_ID.to_owned(), SECRET.to_owned())
     }
 
     /// Makes a bucket.

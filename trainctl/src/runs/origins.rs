@@ -4,12 +4,12 @@
 use super::{Place, failure};
 use crate::failure::{Class, Failure};
 use std::path::Path;
-use trainctl_checkpoint::{Digest, Kept};
+use trainctl_checkpoint::{Digest, RunInput};
 use trainctl_jobs::ModelSpec;
 
 /// The data manifest; `None` of a run that keeps none.
 pub(crate) async fn manifest(place: &Place) -> Result<Option<Vec<u8>>, Failure> {
-    let kept = place.folder.kept(Kept::DataManifest).await.map_err(|error| failure(&error))?;
+    let kept = place.folder.read_input(RunInput::DataManifest).await.map_err(|error| failure(&error))?;
     Ok(kept.map(|bytes| bytes.to_vec()))
 }
 
@@ -26,7 +26,9 @@ pub(crate) async fn bring_module(place: &Place, model: &mut ModelSpec, folder: &
         *path = copy.display().to_string();
         return Ok(());
     }
-    let Some(bytes) = place.folder.kept(Kept::Module).await.map_err(|error| failure(&error))? else { return Ok(()) };
+    let Some(bytes) = place.folder.read_input(RunInput::Module).await.map_err(|error| failure(&error))? else {
+        return Ok(());
+    };
     let found = Digest::of(&bytes).to_string();
     if found != *digest {
         let message = format!("{}/module.pt: expected {digest}, found {found}", place.shown);

@@ -11,7 +11,7 @@ use crate::trainer::Trainer;
 use anyhow::{Context as _, ensure};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use trainctl_checkpoint::{CheckpointError, Claim, Digest, Kept, Shares, state_digest};
+use trainctl_checkpoint::{CheckpointError, Claim, Digest, RunInput, Shares, state_digest};
 use trainer_collective::{Mesh, MeshError};
 use trainer_core::{Phase, Round};
 
@@ -115,12 +115,12 @@ impl Trainer {
     /// Puts into the run's folder what the job was made from.
     async fn keep_origins(&self) -> anyhow::Result<()> {
         let (folder, origins) = (&self.parts.folder, &self.parts.origins);
-        folder.keep(Kept::DataManifest, origins.manifest_json.as_bytes()).await?;
+        folder.write_input(RunInput::DataManifest, origins.manifest_json.as_bytes()).await?;
         let Some((path, digest)) = &origins.module else { return Ok(()) };
         let bytes = std::fs::read(path).with_context(|| format!("read {path}"))?;
         let found = Digest::of(&bytes).to_string();
         ensure!(found == *digest, "{path}: expected {digest}, found {found}");
-        Ok(folder.keep(Kept::Module, &bytes).await?)
+        Ok(folder.write_input(RunInput::Module, &bytes).await?)
     }
 
     /// The newest of the steps left that has a manifest to go by, else what this worker loads or begins alone.

@@ -182,7 +182,7 @@ async fn writers_of_different_states_do_not_commit_though_the_parts_make_one_of_
     let root = tempfile::tempdir().unwrap();
     let folder = folder(root.path());
     let sound = state(len, 8);
-    let of_another = deal(&tensors, 2)[0][0];
+    let of_another = partition(&tensors, 2)[0][0];
     let mut corrupt = sound.clone();
     let value = &mut corrupt[tensors[of_another].offset];
     *value = f32::from_bits(value.to_bits() ^ 1 << 22);

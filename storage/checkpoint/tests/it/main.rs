@@ -4,7 +4,7 @@ mod commit;
 mod damage;
 mod disk_full;
 mod faults;
-mod kept;
+mod inputs;
 mod kill;
 mod prune;
 mod pull;

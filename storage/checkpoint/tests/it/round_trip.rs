@@ -1,4 +1,4 @@
-//! What is saved comes back bit for bit, however it was dealt.
+//! What is saved comes back bit for bit, however it was partitioned.
 
 use crate::support::{JOB, folder, layout, names, save, small, state, step_folder, values};
 use trainctl_checkpoint::{CheckpointError, Group, RunFolder, state_digest};

@@ -1,6 +1,6 @@
 //! What a run was made from, kept in its folder, so that the folder alone is enough to run it again where its data still
-//! is: the data manifest, and the module of a job that trains one of its own. Their digests are pinned in the run's
-//! record; whoever reads them compares.
+//! is: the data manifest, and the module of a job that trains the user's own. Their digests are pinned in the run's
+//! record; the reader compares.
 
 use crate::error::CheckpointError;
 use crate::folder::RunFolder;
@@ -12,9 +12,9 @@ use object_store::path::Path;
 /// Chunks of an upload on their way at a time.
 const CHUNKS_MAX: usize = 3;
 
-/// A file that a run keeps.
+/// An input of a run, stored in its folder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kept {
+pub enum RunInput {
     /// `data.manifest.json`: byte for byte as the job was submitted with it. A root in it that is relative starts where
     /// `job.data.manifest` says that the manifest was.
     DataManifest,
@@ -22,7 +22,7 @@ pub enum Kept {
     Module,
 }
 
-impl Kept {
+impl RunInput {
     fn name(self) -> &'static str {
         match self {
             Self::DataManifest => names::DATA_MANIFEST,
@@ -32,12 +32,12 @@ impl Kept {
 }
 
 impl RunFolder {
-    /// Keeps these bytes, if the folder has none of this size already: what is pinned doesn't change.
+    /// Writes these bytes, unless the folder has the file with this size already: what is pinned doesn't change.
     ///
     /// # Errors
     /// [`CheckpointError::Full`], [`CheckpointError::Io`].
-    pub async fn keep(&self, what: Kept, bytes: &[u8]) -> Result<(), CheckpointError> {
-        let path = self.kept_path(what);
+    pub async fn write_input(&self, what: RunInput, bytes: &[u8]) -> Result<(), CheckpointError> {
+        let path = self.input_path(what);
         let len = bytes.len() as u64;
         if self.size(&path).await? == Some(len) {
             return Ok(());
@@ -55,15 +55,15 @@ impl RunFolder {
         }
     }
 
-    /// The bytes, or `None` where the folder has none: runs of older programs kept nothing.
+    /// The bytes, or `None` where the folder has none: runs of older programs stored none.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
-    pub async fn kept(&self, what: Kept) -> Result<Option<Bytes>, CheckpointError> {
-        self.get(&self.kept_path(what)).await
+    pub async fn read_input(&self, what: RunInput) -> Result<Option<Bytes>, CheckpointError> {
+        self.get(&self.input_path(what)).await
     }
 
-    fn kept_path(&self, what: Kept) -> Path {
+    fn input_path(&self, what: RunInput) -> Path {
         self.base.clone().join(what.name())
     }
 }

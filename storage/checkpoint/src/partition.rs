@@ -6,7 +6,7 @@ use crate::tensor::TensorInfo;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Deals `tensors` to `parts` parts: for each part the indices of its tensors, ascending. Tensors that share a file go
+/// Splits `tensors` to `parts` parts: for each part the indices of its tensors, ascending. Tensors that share a file go
 /// to one part.
 ///
 /// The largest file first, each to the part that has least so far (Graham's longest-processing-time rule, 1969): no
@@ -14,40 +14,41 @@ use std::collections::BinaryHeap;
 ///
 /// # Panics
 /// If `parts` is 0.
-pub fn deal(tensors: &[TensorInfo], parts: u32) -> Vec<Vec<usize>> {
+pub fn partition(tensors: &[TensorInfo], parts: u32) -> Vec<Vec<usize>> {
     let files = pack(tensors);
-    let dealt = deal_files(&files, parts);
+    let partitioned = partition_files(&files, parts);
     let tensors_of = |part: Vec<usize>| {
         let mut tensors: Vec<usize> = part.into_iter().flat_map(|file| files[file].tensors.iter().copied()).collect();
         tensors.sort_unstable();
         tensors
     };
-    dealt.into_iter().map(tensors_of).collect()
+    partitioned.into_iter().map(tensors_of).collect()
 }
 
 /// For each part the indices of its files, ascending.
-pub(crate) fn deal_files(files: &[Packed], parts: u32) -> Vec<Vec<usize>> {
+pub(crate) fn partition_files(files: &[Packed], parts: u32) -> Vec<Vec<usize>> {
     let sizes: Vec<usize> = files.iter().map(|file| file.bytes).collect();
-    deal_by_size(&sizes, parts as usize)
+    partition_by_size(&sizes, parts as usize)
 }
 
 /// The same for files of these sizes.
-pub(crate) fn deal_by_size(sizes: &[usize], parts: usize) -> Vec<Vec<usize>> {
+pub(crate) fn partition_by_size(sizes: &[usize], parts: usize) -> Vec<Vec<usize>> {
     assert!(parts > 0, "a checkpoint has at least one part");
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|&at| (Reverse(sizes[at]), at));
 
-    let mut dealt = vec![Vec::new(); parts];
-    let mut lightest: BinaryHeap<Reverse<(usize, usize)>> = (0..dealt.len()).map(|part| Reverse((0, part))).collect();
+    let mut partitioned = vec![Vec::new(); parts];
+    let mut lightest: BinaryHeap<Reverse<(usize, usize)>> =
+        (0..partitioned.len()).map(|part| Reverse((0, part))).collect();
     for at in order {
         let Some(Reverse((load, part))) = lightest.pop() else { break };
-        dealt[part].push(at);
+        partitioned[part].push(at);
         lightest.push(Reverse((load.saturating_add(sizes[at]), part)));
     }
-    for part in &mut dealt {
+    for part in &mut partitioned {
         part.sort_unstable();
     }
-    dealt
+    partitioned
 }
 
 #[cfg(test)]
@@ -58,14 +59,14 @@ mod tests {
 
     #[test]
     fn never_changes_between_releases() {
-        let dealt = deal(&tensors(&[500, 10_000, 4000, 4000, 3000, 500]), 3);
-        assert_eq!(dealt, [vec![1], vec![2, 4], vec![0, 3, 5]]);
+        let partitioned = partition(&tensors(&[500, 10_000, 4000, 4000, 3000, 500]), 3);
+        assert_eq!(partitioned, [vec![1], vec![2, 4], vec![0, 3, 5]]);
     }
 
     #[test]
     fn more_parts_than_tensors() {
-        assert_eq!(deal(&tensors(&[1, 2]), 4), [vec![1], vec![0], vec![], vec![]]);
-        assert_eq!(deal(&[], 2), [Vec::<usize>::new(), vec![]]);
+        assert_eq!(partition(&tensors(&[1, 2]), 4), [vec![1], vec![0], vec![], vec![]]);
+        assert_eq!(partition(&[], 2), [Vec::<usize>::new(), vec![]]);
     }
 
     proptest! {
@@ -75,21 +76,21 @@ mod tests {
             parts in 1_u32..40,
         ) {
             let tensors = tensors(&lens);
-            let dealt = deal(&tensors, parts);
-            prop_assert_eq!(dealt.len(), parts as usize);
+            let partitioned = partition(&tensors, parts);
+            prop_assert_eq!(partitioned.len(), parts as usize);
 
-            let mut all: Vec<usize> = dealt.concat();
+            let mut all: Vec<usize> = partitioned.concat();
             all.sort_unstable();
             prop_assert_eq!(all, (0..lens.len()).collect::<Vec<_>>());
 
             let share = lens.iter().sum::<usize>() / parts as usize;
             let largest = lens.iter().copied().max().unwrap_or(0);
             let file = pack(&tensors).iter().map(|file| file.bytes / 4).max().unwrap_or(0);
-            for part in &dealt {
+            for part in &partitioned {
                 prop_assert!(part.is_sorted());
                 prop_assert!(part.iter().map(|&at| lens[at]).sum::<usize>() <= share + largest.max(file));
             }
-            prop_assert_eq!(dealt, deal(&tensors, parts));
+            prop_assert_eq!(partitioned, partition(&tensors, parts));
         }
     }
 }

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Files whose bytes this process knows: the step whose folder they are in, name and digest.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Proven(Arc<Mutex<BTreeSet<(u64, String, Digest)>>>);
+pub(crate) struct VerifiedFiles(Arc<Mutex<BTreeSet<(u64, String, Digest)>>>);
 
-impl Proven {
+impl VerifiedFiles {
     fn files(&self) -> MutexGuard<'_, BTreeSet<(u64, String, Digest)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -25,13 +25,13 @@ impl Proven {
 
 impl RunFolder {
     /// This process has read or written these files of a step's checkpoint.
-    pub(crate) fn prove<'a>(&self, files: impl IntoIterator<Item = (u64, &'a FileEntry)>) {
-        self.proven.files().extend(files.into_iter().map(|(step, file)| key(step, file)));
+    pub(crate) fn mark_verified<'a>(&self, files: impl IntoIterator<Item = (u64, &'a FileEntry)>) {
+        self.verified_files.files().extend(files.into_iter().map(|(step, file)| key(step, file)));
     }
 
     /// A file is not what it was.
-    pub(crate) fn disprove(&self, step: u64, file: &FileEntry) {
-        self.proven.files().remove(&key(step, file));
+    pub(crate) fn mark_damaged(&self, step: u64, file: &FileEntry) {
+        self.verified_files.files().remove(&key(step, file));
     }
 
     /// The newest checkpoint before `step` whose manifest can be read.
@@ -111,7 +111,7 @@ impl RunFolder {
     }
 
     async fn check_file(&self, step: u64, file: &FileEntry) -> Result<(), CheckpointError> {
-        if self.proven.files().contains(&key(step, file)) {
+        if self.verified_files.files().contains(&key(step, file)) {
             return self.check_size(&self.file_path(step, file), file.bytes).await;
         }
         self.read_file(step, file, |_, _, _| ()).await
@@ -120,7 +120,7 @@ impl RunFolder {
     /// So that it doesn't grow with the run.
     fn forget_all_but(&self, earlier: &Manifest) {
         let keys: BTreeSet<_> = earlier.files.iter().map(|file| key(earlier.step, file)).collect();
-        self.proven.files().retain(|key| keys.contains(key));
+        self.verified_files.files().retain(|key| keys.contains(key));
     }
 }
 
