@@ -213,14 +213,14 @@ impl Entry {
             Target::NextByte => 0,
         };
         let elements = if manifest.target == Target::NextByte { 1 } else { manifest.features.elements() };
-        let Manifest { format, features, target, csv, table, class_names, tar, .. } = manifest;
+        let Manifest { format, features, target, csv, table, class_names, tar, reading, .. } = manifest;
         let (shape, dtype) = (&features.shape, features.dtype);
         let mut hasher = blake3::Hasher::new_derive_key("trainctl rows v1");
         // Another version of this program may decode an image to other bits.
         let how = format!("{} {format} {shape:?} {dtype:?} {target:?} {csv:?} {tar:?}", env!("CARGO_PKG_VERSION"));
         hasher.update(how.as_bytes());
-        if table.is_some() || class_names.is_some() {
-            hasher.update(format!("\n{table:?} {class_names:?}").as_bytes());
+        if table.is_some() || class_names.is_some() || reading.is_some() {
+            hasher.update(format!("\n{table:?} {class_names:?} {reading:?}").as_bytes());
         }
         for Object { digest, rows, role, .. } in objects {
             hasher.update(format!("\n{digest} {rows} {role:?}").as_bytes());

@@ -45,7 +45,7 @@ impl Dataset {
     /// says of it. Of a data set that is read through the cache this may be found out only when the rows are asked
     /// for.
     pub fn open(manifest: &Manifest, base: impl Into<Base>) -> Result<Self, DataError> {
-        let place = Place::of(manifest, &base.into(), trainctl_objects::PATIENCE)?;
+        let place = Place::of(manifest, &base.into(), trainctl_objects::RETRY_TIMEOUT)?;
         if place.is_remote() || manifest.memory_bytes() > HELD_MAX_BYTES {
             return Self::streamed(manifest, place, Cache::open(CacheOptions::from_environment()));
         }
@@ -60,7 +60,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`].
     pub fn open_through(manifest: &Manifest, base: impl Into<Base>, cache: CacheOptions) -> Result<Self, DataError> {
-        let place = Place::of(manifest, &base.into(), trainctl_objects::PATIENCE)?;
+        let place = Place::of(manifest, &base.into(), trainctl_objects::RETRY_TIMEOUT)?;
         Self::streamed(manifest, place, Cache::open(cache))
     }
 

@@ -46,8 +46,8 @@ pub enum DataError {
         expected: String,
         /// What is there.
         found: String,
-        /// What to do about it, one clause, where that is known.
-        hint: Option<String>,
+        /// What to do about it, one clause, where more is known than that it must be mended.
+        hint: Option<Box<str>>,
     },
     /// The data set is larger than what this program handles. Reject it.
     #[error("{object}: expected at most {limit} {unit}, found {found}")]
@@ -109,9 +109,12 @@ impl DataError {
                 "restore the object as it was pinned, or pin it again and put the new digest into the job".to_owned(),
             ),
             Self::Option { hint, .. } => Some(hint.clone()),
-            Self::Malformed { hint, .. } => hint.clone(),
+            Self::Malformed { hint, .. } => {
+                Some(hint.as_deref().unwrap_or("mend what is there, or leave it out of the data set").to_owned())
+            }
             Self::Open(error) => Some(error.hint()),
-            Self::TooLarge { .. } | Self::Store { .. } | Self::File { .. } => None,
+            Self::TooLarge { .. } => Some("make it smaller, or cut it into several".to_owned()),
+            Self::Store { .. } | Self::File { .. } => None,
         }
     }
 }

@@ -17,6 +17,7 @@ mod parallel;
 mod permutation;
 mod pin;
 mod place;
+mod preview;
 mod progress;
 mod reader;
 mod sampler;
@@ -31,8 +32,8 @@ pub use cache::CacheOptions;
 pub use dataset::Dataset;
 pub use error::DataError;
 pub use manifest::{
-    CsvLayout, Dtype, Features, Format, Manifest, Missing, Object, Role, Summary, TableLayout, TarLayout, Target,
-    manifest_digest,
+    ColumnsSummary, CsvLayout, Dtype, Features, Format, Manifest, Missing, Object, Role, Summary, TableLayout,
+    TarLayout, Target, manifest_digest,
 };
 pub use permutation::Permutation;
 pub use pin::{
@@ -40,6 +41,7 @@ pub use pin::{
     pin_with,
 };
 pub use place::Base;
+pub use preview::{FirstRow, first_rows};
 pub use progress::Progress;
 pub use sampler::Sampler;
 pub use sizes::check_sizes;

@@ -1,6 +1,6 @@
 //! Going once through a data set to learn its shape, keeping none of it.
 
-use crate::decode::{Bad, Cells, Sink, Value, shown};
+use crate::decode::{Bad, Cells, SAY_DECIMAL, Sink, Value, has_decimal_comma, shown};
 use crate::manifest::{CLASSES_MAX, Dtype};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ impl Survey {
             *self.classes.entry(class).or_default() += rows;
         }
         for (label, &rows) in &later.labels {
-            self.count_label(label, rows)?;
+            self.count_label(label, rows).map_err(|bad| bad.at("rows"))?;
         }
         if self.rounded.is_none() {
             self.rounded.clone_from(&later.rounded);
@@ -180,6 +180,10 @@ impl Sink for Survey {
         if !self.wanted.numeric_labels && Value::of(name.as_bytes(), b'.') != Value::Text {
             return Err(Bad::new("", "the name of a class, as in the first row", format!("{name:?}"))
                 .hint("`--kind label` takes numbers for names of classes as well"));
+        }
+        if !self.wanted.numeric_labels && has_decimal_comma(name) {
+            let hint = format!("{SAY_DECIMAL}; `--kind label` takes such numbers for names of classes");
+            return Err(Bad::new("", "a finite number or the name of a class", format!("{name:?}")).hint(&hint));
         }
         self.count_label(name, 1)?;
         self.targets += 1;

@@ -8,11 +8,18 @@ use crate::table::{self, Rows, Tone, plain, toned};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trainctl_data::{
-    Base, Column, DataError, Finding, Format, HeaderLine, Manifest, Mark, MissingValues, Note, ObjectReport,
+    Base, Column, DataError, Finding, FirstRow, Format, HeaderLine, Manifest, Mark, MissingValues, Note, ObjectReport,
     PinOptions, PinReport, Progress, Scale, Shape, Summary, TargetKind, manifest_digest,
 };
+
+/// Rows that are shown of a data set, and features of each.
+const FIRST_ROWS: usize = 5;
+const FEATURES_SHOWN: usize = 6;
+/// Of so many objects the rows of each are shown.
+const OBJECTS_LISTED: usize = 12;
 
 /// Arguments of `data`.
 #[derive(Args, Debug)]
@@ -46,6 +53,7 @@ enum DataCommand {
 /// Arguments of `data pin`.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  trainctl data pin data/digits.csv.gz -o digits.manifest.json --scale 1/16\n  \
+                        trainctl data pin flowers.csv --drop id --missing fill=mean --dry-run\n  \
                         trainctl data pin s3://bucket/photos -o s3://bucket/photos.manifest.json\n  \
                         trainctl data pin project/dvc.lock --out data/train")]
 struct PinArgs {
@@ -58,13 +66,16 @@ struct PinArgs {
     /// Which output of a dvc.lock to pin [default: the only one]
     #[arg(long, value_name = "PATH")]
     out: Option<String>,
+    /// Say what would be pinned and write nothing
+    #[arg(long)]
+    dry_run: bool,
     /// What to call the data set [default: from the file or folder]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// csv, idx, parquet, text or tar [default: from the files' names]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
-    /// Column to learn, by name or counted from 0 [default: the last]; of tar shards, the key in a sample's JSON
+    /// Column to learn, by name or else counted from 0 [default: the last]; of tar shards, the key in a sample's JSON
     #[arg(long, value_name = "COLUMN")]
     target: Option<Column>,
     /// class, number, or label for classes by name [default: label if the first target is text, class if all are whole
@@ -103,14 +114,19 @@ struct PinArgs {
 /// What `data pin` wrote.
 #[derive(Serialize)]
 struct Pinned {
-    /// Where the manifest is, as the user wrote it.
-    manifest: String,
+    /// Where the manifest is, as the user wrote it; absent where none was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<String>,
     /// Of its bytes; what a job names.
-    digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
     #[serde(flatten)]
     summary: Summary,
+    /// Rows of each object.
+    object_rows: BTreeMap<String, u64>,
     /// What to look at before training on it.
     notes: Vec<Note>,
+    first_rows: Vec<FirstRow>,
 }
 
 /// What `data show` prints.
@@ -120,6 +136,7 @@ struct Shown {
     digest: String,
     #[serde(flatten)]
     content: Manifest,
+    first_rows: Vec<FirstRow>,
 }
 
 /// What `data verify` found.
@@ -146,7 +163,7 @@ pub(crate) async fn run(session: &Session, args: DataArgs) -> Result<(), Failure
 
 fn pin(printer: &Printer, args: PinArgs) -> Result<(), Failure> {
     let PinArgs { uri, manifest: place, out, name, format, target, kind, scale, shape, .. } = args;
-    let PinArgs { columns, drop, missing, header, skip, .. } = args;
+    let PinArgs { columns, drop, missing, header, skip, dry_run, .. } = args;
     let [delimiter, decimal] = [args.delimiter, args.decimal].map(|mark| mark.map(|Mark(mark)| mark));
     let options = PinOptions {
         name,
@@ -166,17 +183,66 @@ fn pin(printer: &Printer, args: PinArgs) -> Result<(), Failure> {
     };
     let report = reading(printer, |progress| trainctl_data::pin_reported(&uri, &options, progress));
     let PinReport { manifest, notes } = report.map_err(failure)?;
+    let first_rows = trainctl_data::first_rows(&manifest, Path::new("/"), FIRST_ROWS).map_err(failure)?;
     let place = place.unwrap_or_else(|| format!("{}.manifest.json", manifest.name));
-    let digest = manifest.write_to(&place).map_err(failure)?;
-    let pinned = Pinned { manifest: place, digest, summary: manifest.summary(), notes };
+    let digest = if dry_run { None } else { Some(manifest.write_to(&place).map_err(failure)?) };
+    let pinned = Pinned {
+        manifest: (!dry_run).then_some(place),
+        digest,
+        summary: manifest.summary(),
+        object_rows: manifest.objects.iter().map(|object| (object.path.clone(), object.rows)).collect(),
+        notes,
+        first_rows,
+    };
     if !printer.json() {
+        let objects = rows_of_objects(printer, &manifest);
+        let rows = table_of_rows(printer, &manifest, &pinned.first_rows);
         let notes: String = pinned.notes.iter().map(|note| format!("note: {note}\n")).collect();
-        printer.note(&format!("{}\n{notes}\nput this under [data] in the job:", pinned.summary));
+        let next = if dry_run { "nothing was written" } else { "put this under [data] in the job:" };
+        printer.note(&format!("{}\n{objects}{rows}{notes}\n{next}", pinned.summary));
     }
-    printer.emit(&pinned, |_| {
-        let quoted = serde_json::Value::from(pinned.manifest.as_str());
-        format!("manifest = {quoted}\ndigest = \"{}\"\n", pinned.digest)
+    printer.emit(&pinned, |_| match (&pinned.manifest, &pinned.digest) {
+        (Some(manifest), Some(digest)) => {
+            format!("manifest = {}\ndigest = \"{digest}\"\n", serde_json::Value::from(manifest.as_str()))
+        }
+        _ => String::new(),
     })
+}
+
+/// How many rows each of a few objects has, where there are several.
+fn rows_of_objects(printer: &Printer, manifest: &Manifest) -> String {
+    if !(2..=OBJECTS_LISTED).contains(&manifest.objects.len()) {
+        return String::new();
+    }
+    let mut rows = Rows::new(printer, &["OBJECT", ">ROWS"]);
+    manifest.objects.iter().for_each(|object| rows.push([plain(&object.path), plain(object.rows)]));
+    format!("\n{}", rows.render())
+}
+
+/// The first rows as a table: the first few features before they are scaled, and the target.
+fn table_of_rows(printer: &Printer, manifest: &Manifest, first: &[FirstRow]) -> String {
+    let Some(widest) = first.iter().map(|row| row.features.len().min(FEATURES_SHOWN)).max() else {
+        return String::new();
+    };
+    let table = manifest.table.as_ref();
+    // A column of lists has more values than a name.
+    let of = first[0].of;
+    let named = table.filter(|table| table.features.len() == of);
+    let name = |at: usize| named.map_or_else(|| at.to_string(), |table| table.features[at].clone());
+    let mut titles: Vec<String> =
+        (0..widest).map(|at| format!(">{}", name(at).replace(char::is_control, " "))).collect();
+    if of > widest {
+        titles.push(format!("({} MORE)", of - widest));
+    }
+    titles.push(table.map_or_else(|| "TARGET".to_owned(), |table| table.target.replace(char::is_control, " ")));
+    let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
+    let mut rows = Rows::new(printer, &titles);
+    for row in first {
+        let values = row.features.iter().take(widest).map(plain);
+        let more = (of > widest).then(|| plain("..."));
+        rows.push(values.chain(more).chain([plain(&row.target)]));
+    }
+    format!("\n{}", rows.render())
 }
 
 /// With a bar of the bytes read so far.
@@ -195,10 +261,18 @@ fn reading<T>(printer: &Printer, work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -
 
 fn show(printer: &Printer, place: String) -> Result<(), Failure> {
     let (content, digest) = read(&place)?;
-    let shown = Shown { manifest: place, digest, content };
+    // The manifest is shown where its data can't be read.
+    let first = trainctl_data::first_rows(&content, Base::of_manifest(&place), FIRST_ROWS);
+    let first_rows = first.as_ref().map(Clone::clone).unwrap_or_default();
+    let shown = Shown { manifest: place, digest, content, first_rows };
     printer.emit(&shown, |printer| {
         let mut text =
             format!("{}\ndigest    {}\nroot      {}\n\n", shown.content.summary(), shown.digest, shown.content.root);
+        match &first {
+            Ok(first) => text.push_str(table_of_rows(printer, &shown.content, first).trim_start_matches('\n')),
+            Err(error) => text.push_str(&format!("first rows: {}\n", chain(error))),
+        }
+        text.push('\n');
         let mut rows = Rows::new(printer, &["OBJECT", ">ROWS", ">SIZE", "DIGEST"]);
         for object in &shown.content.objects {
             rows.push([

@@ -5,7 +5,7 @@ use object_store::{ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 use std::sync::Arc;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
-use trainctl_checkpoint::{CheckpointError, CommitInfo, StateDigests, deal, state_digest};
+use trainctl_checkpoint::{CheckpointError, CommitInfo, StateDigests, partition, state_digest};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_commits_at_once_one_stays_and_all_see_it() {

@@ -52,7 +52,12 @@ pub(super) fn uses(
     } else {
         format!("{} as well", list(unknown.iter().copied()))
     };
-    Err(Bad::new("", expected, found))
+    let hint = if names.iter().all(|name| name.parse::<f64>().is_ok()) {
+        "give the file the line of names that the others have, or take it from all and say `--header no`"
+    } else {
+        "give all files the same columns, or pin those that have others alone"
+    };
+    Err(Bad::new("", expected, found).hint(hint))
 }
 
 /// `a, b, c`, and how many more.

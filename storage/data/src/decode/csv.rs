@@ -37,6 +37,8 @@ pub(crate) struct CsvProbe {
     pub(crate) counts: bool,
     /// The first column only names the rows.
     pub(crate) row_names: Option<String>,
+    /// Rows have a first value that the header has no name for.
+    pub(crate) has_unnamed_first: bool,
     /// The fields of the first row, with that of a column without a name left out.
     pub(crate) row: Vec<String>,
 }
@@ -63,23 +65,39 @@ pub(crate) fn probe(input: &mut dyn BufRead, asked: &CsvAsked) -> Result<Option<
     let decided = first_line(&first, second.as_ref().map(|(row, _)| &row[..]), &header, first_end.line)?;
     let layout = |header| CsvLayout { header, delimiter: char::from(delimiter) };
     let FirstLine::Names { counts } = decided else {
-        let (columns, counts, row_names) = (first_end.columns, false, None);
-        return Ok(Some(CsvProbe { layout: layout(false), names: None, columns, counts, row_names, row: first }));
+        return Ok(Some(CsvProbe {
+            layout: layout(false),
+            names: None,
+            columns: first_end.columns,
+            counts: false,
+            row_names: None,
+            has_unnamed_first: false,
+            row: first,
+        }));
     };
     if first_end.columns > NAMES_MAX {
         let place = format!("line {}", first_end.line);
         return Err(Bad::new(place, format!("names of at most {NAMES_MAX} columns"), first_end.columns));
     }
     let names = names(first);
-    let mut row = Vec::new();
+    let (mut row, mut is_unnamed) = (Vec::new(), false);
     if let Some((fields, end)) = second {
         row = fields;
-        if has_unnamed_first(names.len(), &row, first_end.line, end.line)? {
+        is_unnamed = has_unnamed_first(names.len(), &row, first_end.line, end.line)?;
+        if is_unnamed {
             row.remove(0);
         }
     }
     let row_names = names.first().filter(|name| is_row_names(name)).cloned();
-    Ok(Some(CsvProbe { layout: layout(true), columns: names.len(), names: Some(names), counts, row_names, row }))
+    Ok(Some(CsvProbe {
+        layout: layout(true),
+        columns: names.len(),
+        names: Some(names),
+        counts,
+        row_names,
+        has_unnamed_first: is_unnamed,
+        row,
+    }))
 }
 
 /// The candidate that the first line has most of, outside quotes.

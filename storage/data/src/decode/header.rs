@@ -1,7 +1,7 @@
 //! Whether a table's first line has names or is a row, and what the names are.
 
 use super::Bad;
-use super::value::Value;
+use super::value::{SAY_DECIMAL, Value, has_decimal_comma};
 
 /// What a table's first line is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +53,7 @@ pub(super) fn first_line(
     let numbers = first.iter().filter(|field| matches!(value(field), Value::Number(_))).count();
     let no_names = |field: &&String| match value(field) {
         Value::Missing => !field.trim().is_empty(),
+        Value::Text => asked.decimal == b'.' && has_decimal_comma(field),
         value => value == Value::NotFinite,
     };
     let has_name = first.iter().any(|field| value(field) == Value::Text);
@@ -68,8 +69,14 @@ pub(super) fn first_line(
         .find(|(_, field)| !is_row_value(value(field)))
         .expect("one that is no number: a line of numbers is a row");
     let place = format!("line {line}, column {}", column + 1);
+    let hint = match found {
+        found if has_decimal_comma(found) => format!("{SAY_DECIMAL}; {SAY_HEADER}"),
+        found if found.contains(';') => format!("`--delimiter ;` cuts lines there; {SAY_HEADER}"),
+        found if found.trim().contains('\t') => format!("`--delimiter tab` cuts lines there; {SAY_HEADER}"),
+        _ => SAY_HEADER.to_owned(),
+    };
     let found = format!("{:?}", found.trim().chars().take(40).collect::<String>());
-    Err(Bad::new(place, "a finite number", found).hint(SAY_HEADER))
+    Err(Bad::new(place, "a finite number", found).hint(&hint))
 }
 
 /// A row of numbers with some text, as that of a class: text stands where the next line has text, and a fraction or

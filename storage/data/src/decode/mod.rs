@@ -2,11 +2,15 @@
 //! a time, believe no count before the bytes for it are there, and leave to the [`Sink`] what becomes of the rows.
 
 mod columns;
+mod content;
 mod csv;
 mod fields;
 mod gunzip;
 mod header;
 mod idx;
+mod image;
+mod jpeg;
+mod members;
 mod parquet;
 mod row;
 mod tar;
@@ -17,8 +21,8 @@ pub(crate) use columns::list;
 pub(crate) use csv::{CsvAsked, CsvProbe, probe as probe_csv};
 pub(crate) use idx::probe as probe_idx;
 pub(crate) use parquet::{ParquetProbe, probe as probe_parquet};
-pub(crate) use tar::probe as probe_tar;
-pub(crate) use value::{Value, shown};
+pub(crate) use tar::{Probe as TarProbe, probe as probe_tar};
+pub(crate) use value::{SAY_DECIMAL, Value, has_decimal_comma, shown};
 
 use crate::error::DataError;
 use crate::manifest::{CsvLayout, Format, Manifest, Object, Role, TableLayout, TarLayout};
@@ -47,6 +51,10 @@ pub(crate) trait Sink {
     fn target(&mut self, value: f64) -> Result<(), Bad>;
     /// The same, where targets are names of classes.
     fn label(&mut self, name: &str) -> Result<(), Bad>;
+    /// No more rows are wanted: decoding may end, with any error.
+    fn has_enough(&self) -> bool {
+        false
+    }
     /// A whole number of the column that `name` says, which float32 makes another one.
     fn rounded(&mut self, _name: &dyn Fn() -> String, _value: f64) {}
     /// A row was left out, as a value was missing.
@@ -85,7 +93,7 @@ impl Bad {
 
     pub(crate) fn of(self, object: String) -> DataError {
         let Self { place, expected, found, hint } = self;
-        DataError::Malformed { object, place, expected, found, hint }
+        DataError::Malformed { object, place, expected, found, hint: hint.map(Into::into) }
     }
 }
 
@@ -109,6 +117,8 @@ pub(crate) struct Layout {
     pub(crate) tar: Option<TarLayout>,
     /// Tar only: of each sample.
     pub(crate) shape: Vec<u32>,
+    /// Tar only: the version of the rules by which archives and images are read.
+    pub(crate) reading: u32,
 }
 
 impl Layout {
@@ -123,6 +133,7 @@ impl Layout {
             role: object.role,
             tar: manifest.tar.clone(),
             shape: manifest.features.shape.clone(),
+            reading: manifest.reading.unwrap_or(1),
         }
     }
 }
@@ -136,26 +147,76 @@ pub(crate) fn decode(
     sink: &mut dyn Sink,
 ) -> Result<Content, DataError> {
     let mut reader = ObjectReader::start(place, source)?;
-    let decoded = unzipped(&mut reader).and_then(|(mut input, is_gzip)| match layout.format {
+    let checked = source.digest.is_none().then_some(layout.format);
+    let decoded = unzipped(&mut reader, checked).and_then(|input| decode_input(input, layout, sink));
+    let content = reader.finish()?;
+    decoded.map_err(|bad| bad.of(source.shown(place)))?;
+    Ok(content)
+}
+
+/// Decodes the rows that an object begins with, as many as `sink` wants.
+pub(crate) fn begin(place: &Place, source: &Source, layout: &Layout, sink: &mut dyn Sink) -> Result<(), DataError> {
+    let mut reader = ObjectReader::start(place, source)?;
+    let mut stopping = Stopping(sink);
+    let decoded = unzipped(&mut reader, None).and_then(|input| decode_input(input, layout, &mut stopping));
+    match decoded {
+        Err(_) if stopping.0.has_enough() => Ok(()),
+        decoded => {
+            reader.finish()?;
+            decoded.map_err(|bad| bad.of(source.shown(place)))
+        }
+    }
+}
+
+/// Ends decoding, by an error, when there are enough rows.
+struct Stopping<'a>(&'a mut dyn Sink);
+
+impl Stopping<'_> {
+    fn unless_enough(&self) -> Result<(), Bad> {
+        if self.0.has_enough() { Err(Bad::new("", "", "")) } else { Ok(()) }
+    }
+}
+
+impl Sink for Stopping<'_> {
+    fn features(&mut self, cells: Cells<'_>) -> Result<(), Bad> {
+        self.0.features(cells)?;
+        self.unless_enough()
+    }
+
+    fn target(&mut self, value: f64) -> Result<(), Bad> {
+        self.0.target(value)?;
+        self.unless_enough()
+    }
+
+    fn label(&mut self, name: &str) -> Result<(), Bad> {
+        self.0.label(name)?;
+        self.unless_enough()
+    }
+}
+
+fn decode_input(
+    (mut input, is_gzip): (Box<dyn BufRead + '_>, bool),
+    layout: &Layout,
+    sink: &mut dyn Sink,
+) -> Result<(), Bad> {
+    match layout.format {
         Format::Csv => csv::decode(&mut *input, layout, sink),
         Format::Idx => idx::decode(&mut *input, layout, sink),
         Format::Parquet => parquet::decode(&mut *input, layout, is_gzip, sink),
         Format::Text => text::decode(&mut *input, sink),
         Format::Tar => tar::decode(&mut *input, layout, sink),
-    });
-    let content = reader.finish()?;
-    decoded.map_err(|bad| bad.of(source.shown(place)))?;
-    Ok(content)
+    }
 }
 
 /// Hands the start of an object, unzipped, to `work`, and reads no further than that wants; also whether it was zipped.
 pub(crate) fn peek<T>(
     place: &Place,
     source: &Source,
+    format: Format,
     work: impl FnOnce(&mut dyn BufRead, bool) -> Result<T, Bad>,
 ) -> Result<T, DataError> {
     let mut reader = ObjectReader::start(place, source)?;
-    let result = unzipped(&mut reader).and_then(|(mut input, is_gzip)| work(&mut *input, is_gzip));
+    let result = unzipped(&mut reader, Some(format)).and_then(|(mut input, is_gzip)| work(&mut *input, is_gzip));
     result.or_else(|bad| {
         reader.finish()?;
         Err(bad.of(source.shown(place)))
@@ -166,10 +227,11 @@ pub(crate) fn peek<T>(
 pub(crate) fn peek_some<T>(
     place: &Place,
     source: &Source,
+    format: Format,
     work: impl FnOnce(&mut dyn BufRead) -> Result<Option<T>, Bad>,
 ) -> Result<Option<T>, DataError> {
     let mut reader = ObjectReader::start(place, source)?;
-    let result = unzipped(&mut reader).and_then(|(mut input, _)| work(&mut *input));
+    let result = unzipped(&mut reader, Some(format)).and_then(|(mut input, _)| work(&mut *input));
     match result {
         Ok(Some(found)) => Ok(Some(found)),
         Ok(None) => reader.finish().map(|_| None),
@@ -180,10 +242,11 @@ pub(crate) fn peek_some<T>(
     }
 }
 
-/// The bytes themselves, and whether they were zipped.
-fn unzipped<'a>(reader: impl Read + 'a) -> Result<(Box<dyn BufRead + 'a>, bool), Bad> {
+/// The bytes themselves, and whether they were zipped. What is pinned anew is `checked` to be of its format at all.
+fn unzipped<'a>(reader: impl Read + 'a, checked: Option<Format>) -> Result<(Box<dyn BufRead + 'a>, bool), Bad> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, reader);
     let head = input.fill_buf().map_err(|error| unreadable(&error))?;
+    checked.map_or(Ok(()), |format| content::check(head, format))?;
     Ok(if head.starts_with(&GZIP_MAGIC) {
         (Box::new(BufReader::with_capacity(BUFFER_BYTES, Gunzip::new(input))), true)
     } else {

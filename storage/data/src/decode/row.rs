@@ -1,13 +1,15 @@
 //! A row of a table, put together value by value, and what becomes of values that are missing.
 
-use super::columns::Use;
-use super::value::{Value, loses_digits};
+use super::columns::{Use, list};
+use super::value::{SAY_DECIMAL, Value, has_decimal_comma, loses_digits};
 use super::{Bad, Cells, Layout, Sink};
 use crate::manifest::Missing;
 use std::fmt::Display;
 
 const SAY_MISSING: &str =
     "`--missing drop` leaves such rows out, `--missing fill=mean` or `--missing fill=0` puts a number there";
+
+const SAY_LABEL: &str = "`--kind label` takes all targets for names of classes";
 
 /// The name of a class, as a field has it.
 pub(super) enum Label {
@@ -100,7 +102,11 @@ impl<'l> Row<'l> {
                 self.filled.push(at);
                 values[at]
             }
-            _ => return Err(not_a_number(value, place, shown)),
+            _ => {
+                let name = list([self.name(Use::Feature(at)).as_str()].into_iter());
+                let hint = format!("`--drop {name}` leaves the column out");
+                return Err(not_a_number(value, place, shown, &hint));
+            }
         };
         if loses_digits(number) {
             self.rounded.get_or_insert((Use::Feature(at), number));
@@ -128,7 +134,7 @@ impl<'l> Row<'l> {
                 }
             }
             Value::Missing if self.missing == Some(&Missing::Drop) => self.is_dropped = true,
-            value => return Err(not_a_number(value, place, shown)),
+            value => return Err(not_a_number(value, place, shown, SAY_LABEL)),
         }
         Ok(())
     }
@@ -155,11 +161,13 @@ impl<'l> Row<'l> {
             sink.dropped();
             return Ok(());
         }
-        sink.features(Cells::Floats(&self.features))?;
+        let say_missing = |bad: Bad, is_nan: bool| if is_nan { bad.hint(SAY_MISSING) } else { bad };
+        let has_nan = |values: &[f32]| values.iter().any(|value| value.is_nan());
+        sink.features(Cells::Floats(&self.features)).map_err(|bad| say_missing(bad, has_nan(&self.features)))?;
         if self.has_labels {
-            sink.label(&self.label)?
+            sink.label(&self.label)?;
         } else {
-            sink.target(self.target)?
+            sink.target(self.target).map_err(|bad| say_missing(bad, self.target.is_nan()))?;
         }
         if !filled.is_empty() {
             sink.filled(&filled);
@@ -180,10 +188,14 @@ impl<'l> Row<'l> {
     }
 }
 
-fn not_a_number<P: Display, S: Display>(value: Value, place: impl Fn() -> P, shown: impl Fn() -> S) -> Bad {
-    let bad = Bad::new(place(), "a finite number", shown());
-    match value {
-        Value::Missing => bad.hint(SAY_MISSING),
-        _ => bad,
-    }
+/// `hint` is for text.
+fn not_a_number<P: Display, S: Display>(value: Value, place: impl Fn() -> P, shown: impl Fn() -> S, hint: &str) -> Bad {
+    let found = shown().to_string();
+    let hint = match value {
+        Value::Missing => Some(SAY_MISSING.to_owned()),
+        Value::Text if has_decimal_comma(found.trim_matches('"')) => Some(format!("{SAY_DECIMAL}; {hint}")),
+        Value::Text => Some(hint.to_owned()),
+        Value::Number(_) | Value::NotFinite => None,
+    };
+    Bad { hint, ..Bad::new(place(), "a finite number", found) }
 }

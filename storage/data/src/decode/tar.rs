@@ -1,18 +1,26 @@
 //! Shards of samples as WebDataset lays them out (<https://github.com/webdataset/webdataset>): in a tar archive,
 //! members that lie one after another and whose names are alike up to the first `.` of the file's name are one sample.
-//! Its image is a member `.png`, `.jpg` or `.jpeg`, its target one named by the [`TarLayout`]; others are left alone.
+//! Its image is a member `.png`, `.jpg`, `.jpeg` or `.webp`, its target one named by the [`TarLayout`]; others are left
+//! alone, and so are members whose name begins with a `.` and those beside the samples, such as a README. A link is an
+//! error where it stands for an image or a target.
 //!
 //! All images of a data set are of one size. Colours become 8 bits each, without transparency; an image of greys is
 //! taken for one of colours where the data set has colours.
 
-use super::{Bad, Cells, Layout, Sink};
-use crate::manifest::{SAMPLE_MAX_ELEMENTS, TarLayout};
-use image::{DynamicImage, ImageReader, Limits};
-use std::io::{BufRead, Cursor, Read};
+use super::members::{Kind, Member, Rules, members, torn};
+use super::value::Value;
+use super::{Bad, Cells, Layout, Sink, image};
+use crate::manifest::TarLayout;
+use ::image::DynamicImage;
+use std::io::BufRead;
 
 /// An encoded image or target of more bytes is refused.
 const MEMBER_MAX_BYTES: u64 = 256 << 20;
-const IMAGES: [&str; 3] = ["png", "jpg", "jpeg"];
+/// A target is parsed as a whole.
+const TARGET_MAX_BYTES: u64 = 16 << 20;
+const IMAGES: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+/// Those of the first rules.
+const IMAGES_V1: usize = 3;
 /// In the order in which a target is looked for.
 const TARGETS: [&str; 3] = ["cls", "json", "txt"];
 /// Keys that a target in JSON is looked for under.
@@ -24,6 +32,14 @@ pub(crate) struct Probe {
     /// Channels, height, width.
     pub(crate) shape: Vec<u32>,
     pub(crate) layout: TarLayout,
+    /// The target is the name of a class.
+    pub(crate) is_label: bool,
+}
+
+/// A sample's target.
+enum Named {
+    Number(f64),
+    Label(String),
 }
 
 /// The members of one sample that matter.
@@ -34,24 +50,29 @@ struct Sample {
     targets: [Option<Vec<u8>>; TARGETS.len()],
 }
 
-/// `field` is what the user says of the target's key.
-pub(crate) fn probe(input: &mut dyn BufRead, field: Option<&str>) -> Result<Probe, Bad> {
-    let mut found = None;
+/// Looks at the first sample that has an image; nothing where there is none. `field` is what the user says of the
+/// target's key.
+pub(crate) fn probe(input: &mut dyn BufRead, field: Option<&str>) -> Result<Option<Probe>, Bad> {
+    let (mut found, mut without_image) = (None, None);
     // Ends the walk after the first sample; the error never leaves this function.
-    let ended = samples(input, |sample| {
+    let ended = samples(input, Rules::Whole, |sample| {
+        if sample.image.is_none() {
+            without_image.get_or_insert_with(|| sample.image().map(|_| ()));
+            return Ok(());
+        }
         found = Some(probe_sample(sample, field));
         Err(Bad::new("", "", ""))
     });
-    match (found, ended) {
-        (Some(probe), _) => probe,
-        (None, Err(bad)) => Err(bad),
-        (None, Ok(())) => Err(Bad::new("archive", "at least one sample", "none")),
+    match (found, ended, without_image) {
+        (Some(probe), ..) => probe.map(Some),
+        (None, Err(bad), _) | (None, Ok(()), Some(Err(bad))) => Err(bad),
+        (None, Ok(()), _) => Ok(None),
     }
 }
 
 fn probe_sample(sample: &Sample, field: Option<&str>) -> Result<Probe, Bad> {
     let place = sample.place();
-    let image = decode_image(sample.image()?).map_err(|bad| bad.at(&place))?;
+    let image = image::decode(sample.image()?).map_err(|bad| bad.at(&place))?;
     let channels = if image.color().has_color() { 3 } else { 1 };
     let mut present = TARGETS.iter().zip(&sample.targets).filter_map(|(name, target)| Some((name, target.as_ref()?)));
     let named_json = field.is_some();
@@ -65,7 +86,10 @@ fn probe_sample(sample: &Sample, field: Option<&str>) -> Result<Probe, Bad> {
         _ => None,
     };
     let layout = TarLayout { target: (*target).to_owned(), field };
-    Ok(Probe { shape: vec![channels, image.height(), image.width()], layout })
+    // A text beside an image may as well be its caption.
+    let is_label =
+        *target != "txt" && target_of(bytes, &layout, false).is_err() && target_of(bytes, &layout, true).is_ok();
+    Ok(Probe { shape: vec![channels, image.height(), image.width()], layout, is_label })
 }
 
 /// Under which key the target is, if under any.
@@ -84,8 +108,13 @@ fn field_of(json: &[u8]) -> Result<Option<String>, Bad> {
 pub(super) fn decode(input: &mut dyn BufRead, layout: &Layout, sink: &mut dyn Sink) -> Result<(), Bad> {
     let tar = layout.tar.as_ref().expect("a checked manifest of tar has one");
     let index = TARGETS.iter().position(|name| *name == tar.target).expect("a checked manifest names one of them");
+    let rules = if layout.reading > 1 { Rules::Whole } else { Rules::ToFirstEnd };
+    let decode_image = if layout.reading > 1 { image::decode } else { image::decode_v1 };
     let mut values = Vec::new();
-    samples(input, |sample| {
+    samples(input, rules, |sample| {
+        if rules == Rules::Whole && sample.image.is_none() && sample.targets[index].is_none() {
+            return Ok(());
+        }
         let place = sample.place();
         let image = decode_image(sample.image()?).map_err(|bad| bad.at(&place))?;
         let found = vec![if image.color().has_color() { 3 } else { layout.shape[0] }, image.height(), image.width()];
@@ -96,24 +125,29 @@ pub(super) fn decode(input: &mut dyn BufRead, layout: &Layout, sink: &mut dyn Si
         let Some(bytes) = &sample.targets[index] else {
             return Err(Bad::new(place, format!("a member .{}", tar.target), "none"));
         };
-        let target = number(bytes, tar).map_err(|bad| bad.at(&place))?;
+        let target = target_of(bytes, tar, layout.labels).map_err(|bad| bad.at(&place))?;
         sink.features(Cells::Bytes(&values)).map_err(|bad| bad.at(&place))?;
-        sink.target(target).map_err(|bad| bad.at(&place))
+        match target {
+            Named::Number(number) => sink.target(number),
+            Named::Label(label) => sink.label(&label),
+        }
+        .map_err(|bad| bad.at(&place))
     })
 }
 
 /// Each sample of an archive, in order.
-fn samples(input: &mut dyn BufRead, mut each: impl FnMut(&Sample) -> Result<(), Bad>) -> Result<(), Bad> {
-    let torn = |error: std::io::Error| Bad::new("archive", "a whole tar archive", error);
-    let mut archive = tar::Archive::new(input);
+fn samples(input: &mut dyn BufRead, rules: Rules, mut each: impl FnMut(&Sample) -> Result<(), Bad>) -> Result<(), Bad> {
     let mut sample = Sample::default();
-    for entry in archive.entries().map_err(torn)? {
-        let mut entry = entry.map_err(torn)?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    let images = if rules == Rules::Whole { &IMAGES[..] } else { &IMAGES[..IMAGES_V1] };
+    members(input, rules, &mut |Member { path, kind, size, content }| {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        if kind == Kind::Folder || (rules == Rules::ToFirstEnd && kind != Kind::File) {
+            return Ok(());
+        }
+        // As macOS puts them beside every file.
+        if rules == Rules::Whole && name.starts_with('.') {
+            return Ok(());
+        }
         let (stem, extension) = name.split_once('.').unwrap_or((name, ""));
         let key = if folder.is_empty() { stem.to_owned() } else { format!("{folder}/{stem}") };
         let extension = extension.to_ascii_lowercase();
@@ -121,29 +155,34 @@ fn samples(input: &mut dyn BufRead, mut each: impl FnMut(&Sample) -> Result<(), 
             sample.hand_to(&mut each)?;
             sample = Sample { key, ..Sample::default() };
         }
-        let slot = if IMAGES.contains(&extension.as_str()) {
-            &mut sample.image
+        let (slot, most) = if images.contains(&extension.as_str()) {
+            (&mut sample.image, MEMBER_MAX_BYTES)
         } else if let Some(index) = TARGETS.iter().position(|name| **name == *extension) {
-            &mut sample.targets[index]
+            (&mut sample.targets[index], if rules == Rules::Whole { TARGET_MAX_BYTES } else { MEMBER_MAX_BYTES })
         } else {
-            continue;
+            return Ok(());
         };
-        if entry.size() > MEMBER_MAX_BYTES {
-            return Err(Bad::new(path, format!("at most {MEMBER_MAX_BYTES} bytes"), entry.size()));
+        let other = match kind {
+            Kind::File => None,
+            Kind::Link(target) => Some(format!("a link to {target}")),
+            Kind::Folder | Kind::Other => Some("another kind of member".to_owned()),
+        };
+        if let Some(found) = other {
+            return Err(Bad::new(path, "a file", found).hint("`tar --hard-dereference` writes the files themselves"));
+        }
+        if size > most {
+            return Err(Bad::new(path, format!("at most {most} bytes"), size));
         }
         let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(torn)?;
-        if bytes.len() as u64 != entry.size() {
-            return Err(Bad::new(
-                path,
-                format!("{} bytes", entry.size()),
-                format!("{}: the archive ends", bytes.len()),
-            ));
+        content.read_to_end(&mut bytes).map_err(|error| torn(&error))?;
+        if bytes.len() as u64 != size {
+            return Err(Bad::new(path, format!("{size} bytes"), format!("{}: the archive ends", bytes.len())));
         }
         if slot.replace(bytes).is_some() {
             return Err(Bad::new(sample.place(), "one image and one target", format!("{path} as well")));
         }
-    }
+        Ok(())
+    })?;
     sample.hand_to(&mut each)
 }
 
@@ -153,24 +192,13 @@ impl Sample {
     }
 
     fn image(&self) -> Result<&[u8], Bad> {
-        self.image.as_deref().ok_or_else(|| Bad::new(self.place(), "a member .png, .jpg or .jpeg", "none"))
+        self.image.as_deref().ok_or_else(|| Bad::new(self.place(), "a member .png, .jpg, .jpeg or .webp", "none"))
     }
 
     /// Members that are neither image nor target are no sample.
     fn hand_to(&self, each: &mut impl FnMut(&Self) -> Result<(), Bad>) -> Result<(), Bad> {
         if self.image.is_none() && self.targets.iter().all(Option::is_none) { Ok(()) } else { each(self) }
     }
-}
-
-fn decode_image(bytes: &[u8]) -> Result<DynamicImage, Bad> {
-    let wrong = |found: String| Bad::new("image", "a whole PNG or JPEG image", found);
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| wrong(error.to_string()))?;
-    let mut limits = Limits::default();
-    // 16 bits for each of four channels, at most.
-    limits.max_alloc = Some(SAMPLE_MAX_ELEMENTS * 8);
-    reader.limits(limits);
-    reader.decode().map_err(|error| wrong(error.to_string()))
 }
 
 /// One plane for each channel, row by row.
@@ -186,10 +214,19 @@ fn planes(image: DynamicImage, channels: u32, out: &mut Vec<u8>) {
     }
 }
 
-fn number(bytes: &[u8], layout: &TarLayout) -> Result<f64, Bad> {
+/// A sample's target: a number, or the name of a class where `labels` are wanted.
+fn target_of(bytes: &[u8], layout: &TarLayout, labels: bool) -> Result<Named, Bad> {
     if layout.target != "json" {
         let text = String::from_utf8_lossy(bytes);
-        return text.trim().parse().map_err(|_| Bad::new(&layout.target, "a number", format!("{text:?}")));
+        let number = text.trim().parse::<f64>();
+        return match (number, labels) {
+            (Ok(number), false) => Ok(Named::Number(number)),
+            (Err(_), false) => Err(Bad::new(&layout.target, "a number", format!("{text:?}"))),
+            (_, true) => match std::str::from_utf8(bytes).map(str::trim) {
+                Ok(label) if Value::of(label.as_bytes(), b'.') != Value::Missing => Ok(Named::Label(label.to_owned())),
+                _ => Err(Bad::new(&layout.target, "the name of a class", format!("{text:?}"))),
+            },
+        };
     }
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| Bad::new("json", "JSON", error))?;
     let value = match &layout.field {
@@ -197,7 +234,14 @@ fn number(bytes: &[u8], layout: &TarLayout) -> Result<f64, Bad> {
         None => value,
     };
     let place = layout.field.as_deref().unwrap_or("json");
-    value.as_f64().ok_or_else(|| Bad::new(place, "a number", value))
+    let number = value.as_f64().or_else(|| value.as_bool().map(|truth| f64::from(u8::from(truth))));
+    match (number, value.as_str(), labels) {
+        (Some(number), _, false) => Ok(Named::Number(number)),
+        (None, Some(label), true) => Ok(Named::Label(label.trim().to_owned())),
+        (Some(_), _, true) => Ok(Named::Label(value.to_string())),
+        (None, _, true) => Err(Bad::new(place, "the name of a class", value)),
+        (None, _, false) => Err(Bad::new(place, "a number", value)),
+    }
 }
 
 fn sizes(shape: &[u32]) -> String {

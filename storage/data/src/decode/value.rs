@@ -47,6 +47,14 @@ impl Value {
     }
 }
 
+/// What to do about [`has_decimal_comma`].
+pub(crate) const SAY_DECIMAL: &str = "`--decimal ,` where the comma is before a number's fraction";
+
+/// Whether text is a number to those who write `1,5` for one and a half.
+pub(crate) fn has_decimal_comma(text: &str) -> bool {
+    text.contains(',') && matches!(Value::of(text.as_bytes(), b','), Value::Number(_))
+}
+
 /// Whether float32 has no room for all digits of a whole number, so that it becomes another one.
 pub(crate) fn loses_digits(value: f64) -> bool {
     const EXACT_IN_F64: f64 = 9_007_199_254_740_992.0;
@@ -91,6 +99,7 @@ mod tests {
         }
         assert_eq!(Value::of(b"1,5", b','), Value::Number(1.5));
         assert_eq!(Value::of(b"1.000,5", b','), Value::Text);
+        assert!(has_decimal_comma("-1,5") && !has_decimal_comma("1.5") && !has_decimal_comma("a,b"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What must hold of a manifest before a byte of its data is read: bounds first, so that nothing absurd is ever tried.
 
-use super::{CsvLayout, Dtype, Features, Format, Manifest, Missing, Role, Target};
+use super::{CsvLayout, Dtype, Features, Format, Manifest, Missing, READING, Role, Target};
 use crate::error::DataError;
 use std::collections::BTreeSet;
 
@@ -210,6 +210,7 @@ impl Manifest {
         let Some(tar) = &self.tar else {
             return match self.format {
                 Format::Tar => Err(Broken::new("tar", "which members make a sample", "none")),
+                format if self.reading.is_some() => Err(Broken::new("reading", format!("none for {format}"), "one")),
                 _ => Ok(()),
             };
         };
@@ -218,6 +219,9 @@ impl Manifest {
         }
         if !matches!(tar.target.as_str(), "cls" | "json" | "txt") {
             return Err(Broken::new("tar.target", "cls, json or txt", format!("{:?}", tar.target)));
+        }
+        if let Some(reading) = self.reading.filter(|reading| !(1..=READING).contains(reading)) {
+            return Err(Broken::new("reading", format!("1 to {READING}"), reading.to_string()));
         }
         if tar.field.is_some() && tar.target != "json" {
             return Err(Broken::new("tar.field", "a key for json, and only there", "one"));

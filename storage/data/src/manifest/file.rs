@@ -5,6 +5,7 @@ use crate::error::DataError;
 use crate::place::{Base, PATIENCE, is_bucket};
 use crate::waiting::wait;
 use object_store::{Error as StoreError, ObjectStoreExt as _};
+use std::io::Read as _;
 use std::path::Path;
 
 impl Manifest {
@@ -16,7 +17,7 @@ impl Manifest {
     pub fn fetch(uri: &str) -> Result<Vec<u8>, DataError> {
         if !is_bucket(uri) {
             let path = local(uri)?;
-            return std::fs::read(&path).map_err(|source| failed(&path, "read", source));
+            return read_bounded(&path, MANIFEST_MAX_BYTES as u64, "bytes of a manifest");
         }
         let (store, location) = trainctl_objects::open_with(uri, PATIENCE)?;
         wait(uri, async {
@@ -77,6 +78,23 @@ impl Manifest {
         std::fs::write(&path, &bytes).map_err(|source| failed(&path, "written", source))?;
         Ok(manifest_digest(&bytes))
     }
+}
+
+/// The content of a file that may be no larger than `limit`.
+pub(crate) fn read_bounded(path: &Path, limit: u64, unit: &'static str) -> Result<Vec<u8>, DataError> {
+    let read_failed = |source| failed(path, "read", source);
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(read_failed)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(read_failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(DataError::TooLarge {
+            object: path.display().to_string(),
+            unit,
+            limit,
+            found: bytes.len() as u128,
+        });
+    }
+    Ok(bytes)
 }
 
 fn failed(path: &Path, done: &'static str, source: std::io::Error) -> DataError {

@@ -8,7 +8,8 @@ mod summary;
 mod table;
 
 pub(crate) use check::{CLASSES_MAX, SAMPLE_MAX_ELEMENTS, is_delimiter};
-pub use summary::Summary;
+pub(crate) use file::read_bounded;
+pub use summary::{ColumnsSummary, Summary};
 pub use table::{Missing, TableLayout};
 
 use crate::error::DataError;
@@ -53,7 +54,15 @@ pub struct Manifest {
     /// Tar only: which members make a sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tar: Option<TarLayout>,
+    /// Tar only: the version of the rules by which archives and their images are read. Absent in older manifests: 1.
+    /// From 2 on JPEG has the pixels that libjpeg gives it, images are turned as EXIF says, WebP is one, and what is no
+    /// sample, a link, or behind the archive's end is told from samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<u32>,
 }
+
+/// The rules by which archives are read that are pinned today.
+pub(crate) const READING: u32 = 2;
 
 /// A file format. Each may also be compressed with gzip, apart from Parquet, which compresses by itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -4,15 +4,21 @@
 
 use super::dvc_config::remote;
 use crate::error::DataError;
+use crate::manifest::read_bounded;
 use crate::place::{PATIENCE, Place};
 use crate::reader::{ObjectReader, Source};
 use serde::Deserialize;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// What DVC 3 begins the names of a remote's objects with.
 const PREFIX: &str = "files/md5";
+/// A `.dvc` file or `dvc.lock` of more bytes is refused.
+const FILE_MAX_BYTES: u64 = 4 << 20;
+/// DVC's own files have six.
+const DEPTH_MAX: u32 = 64;
 /// A list of a folder's files of more bytes is refused.
 const LIST_MAX_BYTES: u64 = 64 << 20;
 
@@ -53,8 +59,9 @@ pub(super) fn find(uri: &str, wanted: Option<&str>) -> Result<Option<Tracked>, D
         return Ok(None);
     }
     let shown = file.display().to_string();
-    let read_failed = |source| DataError::File { path: shown.clone(), done: "read", source };
-    let text = std::fs::read_to_string(&file).map_err(read_failed)?;
+    let bytes = read_bounded(&file, FILE_MAX_BYTES, "bytes of a file of DVC's")?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| malformed(&shown, "content", "YAML as DVC writes it", error.utf8_error().to_string()))?;
     let out = choose(outs(&text, is_lock, &shown)?, wanted, &shown)?;
     let repository = repository_of(&file).ok_or_else(|| {
         malformed(&shown, "place", "a file in a DVC repository", "no folder .dvc above it".to_owned())
@@ -76,6 +83,7 @@ fn repository_of(file: &Path) -> Option<PathBuf> {
 }
 
 fn outs(text: &str, is_lock: bool, shown: &str) -> Result<Vec<Out>, DataError> {
+    check_plain(text, shown)?;
     let documents = YamlLoader::load_from_str(text).map_err(|error| {
         let place = format!("line {}, column {}", error.marker().line(), error.marker().col() + 1);
         malformed(shown, &place, "YAML as DVC writes it", error.info().to_owned())
@@ -93,6 +101,28 @@ fn outs(text: &str, is_lock: bool, shown: &str) -> Result<Vec<Out>, DataError> {
         return Err(malformed(shown, "outs", "at least one output", "none".to_owned()));
     }
     listed.into_iter().enumerate().map(|(index, out)| read_out(out, index, shown)).collect()
+}
+
+/// Refuses aliases, which DVC does not write and which a few bytes can make very many of, and deep nesting.
+fn check_plain(text: &str, shown: &str) -> Result<(), DataError> {
+    let (mut parser, mut depth) = (Parser::new_from_str(text), 0_u32);
+    loop {
+        // What is no YAML is said where it is loaded.
+        let Ok((event, mark)) = parser.next_token() else { return Ok(()) };
+        let place = || format!("line {}, column {}", mark.line(), mark.col() + 1);
+        match event {
+            Event::Alias(_) => {
+                return Err(malformed(shown, &place(), "YAML as DVC writes it", "an alias".to_owned()));
+            }
+            Event::MappingStart(..) | Event::SequenceStart(..) => depth += 1,
+            Event::MappingEnd | Event::SequenceEnd => depth = depth.saturating_sub(1),
+            Event::StreamEnd => return Ok(()),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return Err(malformed(shown, &place(), "YAML as DVC writes it", format!("more than {DEPTH_MAX} levels")));
+        }
+    }
 }
 
 fn read_out(out: &Yaml, index: usize, shown: &str) -> Result<Out, DataError> {

@@ -1,7 +1,9 @@
 //! Which objects a URI means, in which format.
 
-use super::PinOptions;
-use super::dvc;
+use super::folder::Refusals;
+use super::links::{check_link, check_links};
+use super::names::{data_name, format_of, idx_set, is_aside, unzipped, without_unread};
+use super::{PinOptions, dvc};
 use crate::decode::{peek, probe_idx};
 use crate::error::DataError;
 use crate::manifest::{Format, Role};
@@ -25,6 +27,8 @@ pub(super) struct Found {
     pub(super) name: String,
     pub(super) format: Format,
     pub(super) objects: Vec<Listed>,
+    /// Paths of files that lie there and are no part of it.
+    pub(super) left_alone: Vec<String>,
 }
 
 /// An object as its store lists it.
@@ -67,11 +71,14 @@ pub(super) fn find(uri: &str, options: &PinOptions) -> Result<Found, DataError> 
         return one_file(folder, text(local.file_name()), options.format);
     }
     let shown = local.display().to_string();
+    check_link(&local)?;
     if !local.is_dir() {
         return Err(nothing("a file or folder", &shown));
     }
     let root = trainctl_objects::file_uri(&local);
     let place = Place::open(&root, PATIENCE)?;
+    check_links(&local)?;
+    Refusals(&shown).within_logged(&local)?;
     let objects = list(&place)?;
     choose(place, root, text(local.file_name()), objects, options.format, &shown)
 }
@@ -103,7 +110,17 @@ fn one_file(root: String, file: String, format: Option<Format>) -> Result<Found,
     let format = format.or_else(|| format_of(&file)).ok_or_else(|| unknown_format(&file))?;
     let objects = if format == Format::Idx {
         let belongs = |listed: &Listed| !listed.path().contains('/') && idx_set(listed.path()) == idx_set(&file);
-        list(&place)?.into_iter().filter(belongs).collect()
+        let set: Vec<Listed> = list(&place)?.into_iter().filter(belongs).collect();
+        // Of a file that is there zipped and unzipped, the one of the kind that was named.
+        let is_zipped = |path: &str| unzipped(path) != path;
+        let counts = |listed: &Listed| {
+            let has_twin = || {
+                set.iter()
+                    .any(|other| other.path() != listed.path() && unzipped(other.path()) == unzipped(listed.path()))
+            };
+            is_zipped(listed.path()) == is_zipped(&file) || !has_twin()
+        };
+        set.iter().filter(|listed| counts(listed)).cloned().collect()
     } else {
         let location = place.location(&file);
         let meta = wait(&place.shown(&file), async {
@@ -113,7 +130,7 @@ fn one_file(root: String, file: String, format: Option<Format>) -> Result<Found,
         vec![listed(&place, file.clone(), &meta)]
     };
     let objects = with_roles(&place, objects, format)?;
-    Ok(Found { place, root, name: data_name(&file), format, objects })
+    Ok(Found { place, root, name: data_name(&file), format, objects, left_alone: Vec::new() })
 }
 
 /// The objects of a folder's one format, or of the one asked for.
@@ -125,12 +142,17 @@ fn choose(
     format: Option<Format>,
     looked_at: &str,
 ) -> Result<Found, DataError> {
-    let objects: Vec<Listed> = objects.into_iter().filter(|listed| is_data(listed.path())).collect();
+    let refusals = Refusals(looked_at);
+    refusals.logged(objects.iter().map(Listed::path))?;
+    refusals.unfetched(objects.iter().map(Listed::path))?;
+    let (objects, mut left_alone): (Vec<Listed>, Vec<Listed>) =
+        objects.into_iter().partition(|listed| !is_aside(listed.path()));
     let formats: BTreeSet<Format> = objects.iter().filter_map(|listed| format_of(listed.path())).collect();
     let format = match (format, formats.len()) {
         (Some(format), _) => format,
         (None, 1) => formats.into_iter().next().unwrap_or(Format::Csv),
         (None, 0) => {
+            refusals.unread(objects.iter().map(Listed::path), None)?;
             let expected = "files named .csv, .parquet, .txt, .tar or *-ubyte (each may end in .gz)";
             return Err(nothing(expected, looked_at));
         }
@@ -144,15 +166,20 @@ fn choose(
             });
         }
     };
+    refusals.unread(objects.iter().map(Listed::path), Some(format))?;
     // What is named alone and in no known way is taken for what the user says it is.
     let is_one = objects.len() == 1;
     let wanted = |listed: &Listed| format_of(listed.path()).map_or(is_one, |found| found == format);
-    let objects: Vec<Listed> = objects.into_iter().filter(wanted).collect();
+    let (objects, others): (Vec<Listed>, Vec<Listed>) = objects.into_iter().partition(wanted);
     if objects.is_empty() {
         return Err(nothing(&format!("files of the format {format}"), looked_at));
     }
+    refusals.objects(objects.iter().map(Listed::path), format)?;
+    left_alone.extend(others);
+    let mut left_alone: Vec<String> = left_alone.into_iter().map(|listed| listed.source.path).collect();
+    left_alone.sort_unstable();
     let objects = with_roles(&place, objects, format)?;
-    Ok(Found { place, root, name, format, objects })
+    Ok(Found { place, root, name, format, objects, left_alone })
 }
 
 fn nothing(expected: &str, looked_at: &str) -> DataError {
@@ -205,55 +232,16 @@ fn listed(place: &Place, path: String, meta: &ObjectMeta) -> Listed {
     Listed { source, version: place.version(meta), role: None }
 }
 
-/// Files that are there beside the data don't belong to it.
-fn is_data(path: &str) -> bool {
-    let name = file_name(path);
-    !path.split('/').any(|part| part.starts_with('.')) && !name.to_ascii_uppercase().starts_with("README")
-}
-
-fn file_name(path: &str) -> &str {
-    path.rsplit_once('/').map_or(path, |(_, name)| name)
-}
-
-fn format_of(path: &str) -> Option<Format> {
-    let name = file_name(path).to_ascii_lowercase();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
-    [
-        (".csv", Format::Csv),
-        (".tsv", Format::Csv),
-        (".parquet", Format::Parquet),
-        (".txt", Format::Text),
-        (".tar", Format::Tar),
-        (".tgz", Format::Tar),
-    ]
-    .into_iter()
-    .find(|(suffix, _)| name.ends_with(suffix))
-    .map(|(_, format)| format)
-    .or_else(|| (name.ends_with("-ubyte") || name.ends_with(".idx") || name.contains("-idx")).then_some(Format::Idx))
-}
-
 fn unknown_format(file: &str) -> DataError {
     DataError::Option {
         option: "format",
         expected: "a file named .csv, .parquet, .txt, .tar or *-ubyte (each may end in .gz)".to_owned(),
         found: format!("{file:?}"),
-        hint: "name the format: csv, idx, parquet, text or tar".to_owned(),
+        hint: match without_unread(file) {
+            Some(_) => "unpack it, or use gzip".to_owned(),
+            None => "name the format: csv, idx, parquet, text or tar".to_owned(),
+        },
     }
-}
-
-/// `digits` for `digits.csv.gz`, `mnist10k` for `mnist10k-images-idx3-ubyte.gz`.
-fn data_name(file: &str) -> String {
-    let stem = file.split('.').next().unwrap_or(file);
-    let stem = stem.split(['-', '_']).take_while(|part| !matches!(*part, "images" | "labels")).collect::<Vec<_>>();
-    if stem.is_empty() { file.to_owned() } else { stem.join("-") }
-}
-
-/// What images and their labels have in common: the name up to the word that tells them apart.
-fn idx_set(path: &str) -> Option<&str> {
-    (format_of(path) == Some(Format::Idx)).then(|| {
-        let at = ["images", "labels"].iter().filter_map(|word| path.find(word)).min();
-        &path[..at.unwrap_or(path.len())]
-    })
 }
 
 /// Puts labels after their images. What a file holds is told by its header, not by its name.
@@ -263,7 +251,7 @@ fn with_roles(place: &Place, objects: Vec<Listed>, format: Format) -> Result<Vec
     }
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     for mut object in objects {
-        let is_labels = peek(place, &object.source, |input, _| probe_idx(input))?.shape.is_empty();
+        let is_labels = peek(place, &object.source, Format::Idx, |input, _| probe_idx(input))?.shape.is_empty();
         object.role = Some(if is_labels { Role::Target } else { Role::Features });
         if is_labels { &mut labels } else { &mut images }.push(object);
     }

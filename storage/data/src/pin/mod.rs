@@ -3,6 +3,9 @@
 mod dvc;
 mod dvc_config;
 mod find;
+mod folder;
+mod links;
+mod names;
 mod note;
 mod options;
 mod record;
@@ -12,15 +15,15 @@ pub use note::Note;
 pub use options::{Column, HeaderLine, Mark, MissingValues, PinOptions, Scale, Shape, TargetKind};
 
 use crate::cache::cache_folder;
-use crate::decode::{Layout, decode, peek, probe_idx, probe_tar};
+use crate::decode::{Layout, TarProbe, decode, peek, peek_some, probe_idx, probe_tar};
 use crate::error::DataError;
 use crate::manifest::{
-    CsvLayout, Dtype, Features, Format, Manifest, Missing, Object, Role, TableLayout, TarLayout, Target,
+    CsvLayout, Dtype, Features, Format, Manifest, Missing, Object, READING, Role, TableLayout, Target,
 };
 use crate::parallel::ordered;
 use crate::place::Place;
 use crate::progress::{Progress, Progressing};
-use crate::reader::{Content, Source};
+use crate::reader::Content;
 use crate::survey::{Survey, Wanted, is_byte};
 use find::{Found, Listed, find};
 use record::Record;
@@ -66,7 +69,7 @@ pub fn pin_reported(
     options: &PinOptions,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<PinReport, DataError> {
-    let Found { place, root, name, format, objects } = find(uri, options)?;
+    let Found { place, root, name, format, objects, left_alone } = find(uri, options)?;
     options.check_for(format)?;
     let FirstLook { layout, columns, shape } = FirstLook::at(&place, &objects, format, options)?;
     let wanted = Wanted {
@@ -106,7 +109,7 @@ pub fn pin_reported(
             place: "data".to_owned(),
             expected: "at least one row".to_owned(),
             found: "none".to_owned(),
-            hint: (survey.dropped > 0).then(|| format!("{} rows lack a value", survey.dropped)),
+            hint: (survey.dropped > 0).then(|| format!("{} rows lack a value", survey.dropped).into()),
         });
     }
     let mut table = layout.table;
@@ -127,11 +130,13 @@ pub fn pin_reported(
         csv: columns.as_ref().and_then(|columns| columns.csv),
         table,
         class_names: (!survey.labels.is_empty()).then(|| survey.labels.keys().cloned().collect()),
+        reading: layout.tar.as_ref().map(|_| READING),
         tar: layout.tar,
     };
     // What was just made must hold when it is read again: bounds are checked in one place only.
     let manifest = Manifest::parse(&manifest.to_bytes(), uri)?;
     let mut notes = note::of_targets(&manifest.target, &survey, options.kind.is_none());
+    notes.extend(note::of_files(left_alone, &manifest));
     notes.extend(columns.iter().flat_map(|columns| note::of_columns(columns, &manifest, &survey)));
     Ok(PinReport { manifest, notes })
 }
@@ -200,13 +205,20 @@ struct FirstLook {
 impl FirstLook {
     fn at(place: &Place, objects: &[Listed], format: Format, options: &PinOptions) -> Result<Self, DataError> {
         let (mut columns, mut tar, mut shape) = (None, None, None);
-        let first = &objects[0].source;
+        let mut has_labels = false;
         match format {
             Format::Csv | Format::Parquet => columns = Some(self::columns(place, objects, format, options)?),
-            Format::Idx => shape = Some(peek(place, first, |input, _| probe_idx(input))?.shape),
+            Format::Idx => {
+                shape = Some(peek(place, &objects[0].source, Format::Idx, |input, _| probe_idx(input))?.shape)
+            }
             Format::Tar => {
-                let (layout, found) = samples(place, first, options)?;
+                let TarProbe { layout, shape: found, is_label } = samples(place, objects, options)?;
                 (tar, shape) = (Some(layout), Some(found));
+                has_labels = match options.kind {
+                    Some(TargetKind::Label) => true,
+                    Some(TargetKind::Number) => false,
+                    Some(TargetKind::Class) | None => is_label,
+                };
             }
             Format::Text => {}
         }
@@ -219,17 +231,18 @@ impl FirstLook {
             column: columns.as_ref().map_or(0, |columns| columns.target),
             table: columns.as_ref().and_then(|columns| columns.table.clone()),
             first: columns.as_ref().map(|columns| columns.first.clone()).unwrap_or_default(),
-            labels: columns.as_ref().is_some_and(|columns| columns.labels),
+            labels: columns.as_ref().map_or(has_labels, |columns| columns.labels),
             role: None,
             tar,
             shape: shape.clone().unwrap_or_default(),
+            reading: READING,
         };
         Ok(Self { layout, columns, shape })
     }
 }
 
-/// How a tar archive's samples are read, and their shape.
-fn samples(place: &Place, first: &Source, options: &PinOptions) -> Result<(TarLayout, Vec<u32>), DataError> {
+/// How a tar archive's samples are read, and their shape, from the first that has any.
+fn samples(place: &Place, objects: &[Listed], options: &PinOptions) -> Result<TarProbe, DataError> {
     let field = match &options.target {
         Some(Column::Name(name)) => Some(name.as_str()),
         Some(Column::Index(index)) => {
@@ -242,14 +255,24 @@ fn samples(place: &Place, first: &Source, options: &PinOptions) -> Result<(TarLa
         }
         None => None,
     };
-    let probe = peek(place, first, |input, _| probe_tar(input, field))?;
-    let mut shape = probe.shape;
-    if let Some(Shape(asked)) = &options.shape
-        && matches!(asked[..], [1 | 3, _, _])
-    {
-        shape.clone_from(asked);
+    for object in objects {
+        let Some(mut probe) = peek_some(place, &object.source, Format::Tar, |input| probe_tar(input, field))? else {
+            continue;
+        };
+        if let Some(Shape(asked)) = &options.shape
+            && matches!(asked[..], [1 | 3, _, _])
+        {
+            probe.shape.clone_from(asked);
+        }
+        return Ok(probe);
     }
-    Ok((probe.layout, shape))
+    Err(DataError::Malformed {
+        object: objects[0].source.shown(place),
+        place: "archive".to_owned(),
+        expected: "at least one sample".to_owned(),
+        found: "none".to_owned(),
+        hint: None,
+    })
 }
 
 fn features(

@@ -1,11 +1,13 @@
 //! What [`pin_reported`](super::pin_reported) says about a data set beside its manifest: choices that were made from
 //! the values alone, which a person may have meant otherwise.
 
+use super::folder::partition;
 use super::table::Columns;
 use crate::decode::list;
-use crate::manifest::{CLASSES_MAX, Manifest, Target};
+use crate::manifest::{CLASSES_MAX, Format, Manifest, Target};
 use crate::survey::Survey;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Classes without rows that are listed one by one.
@@ -47,6 +49,8 @@ pub enum Note {
         /// Their names.
         columns: Vec<String>,
     },
+    /// Rows have one value more than the header has names: the first was left out as the row's name.
+    FirstColumnLeftOut,
     /// float32 has no room for all digits of whole numbers of a column.
     DigitsLost {
         /// Its name, or its place.
@@ -60,6 +64,25 @@ pub enum Note {
     RowsDropped {
         /// How many.
         rows: u64,
+    },
+    /// Files that lie beside the data and are no part of it.
+    FilesLeftAlone {
+        /// How many.
+        count: usize,
+        /// The first few.
+        first: Vec<String>,
+    },
+    /// A folder above the data is named `column=value`, as Hive and Spark keep a column that is not in the files.
+    ColumnInFolder {
+        /// The folder's name.
+        folder: String,
+    },
+    /// Objects have the same bytes.
+    SameContent {
+        /// The first two.
+        first: [String; 2],
+        /// How many there are beyond the first of each kind.
+        count: usize,
     },
     /// Numbers stand for missing values.
     ValuesFilled {
@@ -94,6 +117,9 @@ impl fmt::Display for Note {
                 let columns = list(columns.iter().map(String::as_str));
                 write!(f, "left out as names of rows: {columns}; `--columns` takes them")
             }
+            Self::FirstColumnLeftOut => {
+                write!(f, "left out as names of rows: the first column, which the header has no name for")
+            }
             Self::DigitsLost { column, value, becomes } => {
                 write!(
                     f,
@@ -102,6 +128,20 @@ impl fmt::Display for Note {
             }
             Self::RowsDropped { rows: 1 } => write!(f, "1 row lacks a value and was left out"),
             Self::RowsDropped { rows } => write!(f, "{rows} rows lack a value and were left out"),
+            Self::FilesLeftAlone { count, first } => {
+                let more = count.saturating_sub(first.len());
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                write!(f, "no part of the data: {}{more}", first.join(", "))
+            }
+            Self::ColumnInFolder { folder } => {
+                write!(f, "the folder {folder} has a column in its name, which is not read")
+            }
+            Self::SameContent { first: [first, second], count: 1 } => {
+                write!(f, "{first} and {second} are the same bytes")
+            }
+            Self::SameContent { first: [first, second], count } => {
+                write!(f, "{first} and {second} are the same bytes, and {} others are so too", count - 1)
+            }
             Self::ValuesFilled { values: 1 } => write!(f, "1 missing value was filled"),
             Self::ValuesFilled { values } => write!(f, "{values} missing values were filled"),
         }
@@ -148,6 +188,9 @@ pub(super) fn of_columns(columns: &Columns, manifest: &Manifest, survey: &Survey
     if !index.is_empty() {
         notes.push(Note::RowNamesLeftOut { columns: index });
     }
+    if columns.has_unnamed_first {
+        notes.push(Note::FirstColumnLeftOut);
+    }
     if let Some((column, value)) = survey.rounded.clone() {
         #[expect(clippy::cast_possible_truncation, reason = "what becomes of it is what is said")]
         let becomes = value as f32;
@@ -162,6 +205,33 @@ pub(super) fn of_columns(columns: &Columns, manifest: &Manifest, survey: &Survey
     }
     if survey.filled > 0 {
         notes.push(Note::ValuesFilled { values: survey.filled });
+    }
+    notes
+}
+
+/// What there is to say of the files themselves: of those that lie beside the data, of equal ones, and of folders above.
+pub(super) fn of_files(mut left_alone: Vec<String>, manifest: &Manifest) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let count = left_alone.len();
+    left_alone.truncate(LISTED_MAX);
+    if count > 0 {
+        notes.push(Note::FilesLeftAlone { count, first: left_alone });
+    }
+    let (mut by_digest, mut pair, mut count) = (BTreeMap::new(), None, 0);
+    // Of MNIST's two halves one may well be as another set's.
+    for object in manifest.objects.iter().filter(|object| object.rows > 0 && object.role.is_none()) {
+        if let Some(first) = by_digest.get(&object.digest) {
+            count += 1;
+            pair.get_or_insert_with(|| [String::clone(first), object.path.clone()]);
+        } else {
+            by_digest.insert(&object.digest, object.path.clone());
+        }
+    }
+    notes.extend(pair.map(|first| Note::SameContent { first, count }));
+    if matches!(manifest.format, Format::Csv | Format::Parquet)
+        && let Some((_, folder)) = manifest.root.split('/').find_map(partition)
+    {
+        notes.push(Note::ColumnInFolder { folder: folder.to_owned() });
     }
     notes
 }

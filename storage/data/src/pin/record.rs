@@ -39,7 +39,7 @@ impl Record {
     /// The record of `root`, read in this way, in the cache's folder.
     pub(super) fn open(cache: &Path, root: &str, layout: &Layout, wanted: Wanted) -> Self {
         let layout = Layout { role: None, ..layout.clone() };
-        let what = format!("trainctl pins 2 {} {root} {layout:?} {wanted:?}", env!("CARGO_PKG_VERSION"));
+        let what = format!("trainctl pins 3 {} {root} {layout:?} {wanted:?}", env!("CARGO_PKG_VERSION"));
         let path = cache.join("pins").join(format!("{}.jsonl", blake3::hash(what.as_bytes()).to_hex()));
         let lines = File::open(&path).map(|file| BufReader::new(file).lines()).into_iter().flatten();
         // The last line may be half of one, after a crash.

@@ -22,6 +22,8 @@ pub(super) struct Columns {
     pub(super) counts: bool,
     /// The columns that only name the rows.
     pub(super) index: Vec<String>,
+    /// Rows have a first value that the header has no name for.
+    pub(super) has_unnamed_first: bool,
 }
 
 /// What the first object says of its columns.
@@ -32,6 +34,7 @@ struct Look {
     index: Vec<String>,
     csv: Option<CsvLayout>,
     counts: bool,
+    has_unnamed_first: bool,
     /// Whether a column's values are text, by its place.
     text: Vec<bool>,
 }
@@ -48,11 +51,11 @@ pub(super) fn columns(
         let look = match format {
             Format::Csv => {
                 let asked = asked(options);
-                let probe = peek_some(place, &object.source, |input| probe_csv(input, &asked))?;
+                let probe = peek_some(place, &object.source, format, |input| probe_csv(input, &asked))?;
                 probe.map(|probe| (!probe.row.is_empty(), of_csv(probe, options)))
             }
             _ => {
-                let probe = peek(place, &object.source, probe_parquet)?;
+                let probe = peek(place, &object.source, format, probe_parquet)?;
                 Some((probe.rows > 0, of_parquet(probe)))
             }
         };
@@ -92,7 +95,7 @@ fn asked(options: &PinOptions) -> CsvAsked {
 }
 
 fn of_csv(probe: CsvProbe, options: &PinOptions) -> Look {
-    let CsvProbe { layout, names, columns, counts, row_names, row } = probe;
+    let CsvProbe { layout, names, columns, counts, row_names, has_unnamed_first, row } = probe;
     let decimal = asked(options).decimal.unwrap_or(b'.');
     let is_text = |field: &String| matches!(Value::of(field.as_bytes(), decimal), Value::Text);
     let is_named = names.is_some();
@@ -108,6 +111,7 @@ fn of_csv(probe: CsvProbe, options: &PinOptions) -> Look {
         index: row_names.into_iter().collect(),
         csv: Some(layout),
         counts,
+        has_unnamed_first,
         text,
     }
 }
@@ -121,11 +125,12 @@ fn of_parquet(probe: ParquetProbe) -> Look {
         is_named: true,
         csv: None,
         counts: false,
+        has_unnamed_first: false,
     }
 }
 
 fn choose(look: Look, first: &Listed, options: &PinOptions) -> Result<Columns, DataError> {
-    let Look { names, is_named, index, csv, counts, text } = look;
+    let Look { names, is_named, index, csv, counts, has_unnamed_first, text } = look;
     let find = |option: &'static str, column: &Column| find(option, column, &names, is_named);
     let dropped = options.drop.iter().map(|column| find("drop", column)).collect::<Result<Vec<_>, _>>()?;
     let is_read = |place: &usize| !index.contains(&names[*place]) && !dropped.contains(place);
@@ -184,7 +189,7 @@ fn choose(look: Look, first: &Listed, options: &PinOptions) -> Result<Columns, D
         skip: if csv.is_some() { asked.skip } else { 0 },
         decimal: options.decimal.filter(|_| csv.is_some()),
     });
-    Ok(Columns { target, csv, table, labels, first: first.source.path.clone(), counts, index })
+    Ok(Columns { target, csv, table, labels, first: first.source.path.clone(), counts, index, has_unnamed_first })
 }
 
 /// The columns that are neither target nor features.

@@ -95,12 +95,20 @@ fn a_remote_that_lost_or_changed_an_object_is_found_out() {
 fn files_that_dvc_did_not_write_are_refused_with_the_place() {
     let folder = Folder::new();
     folder.write(".dvc/config", "[core]\nremote = r\n['remote \"r\"']\nurl = .\n");
+    let (nested, deeper, long) = ("[".repeat(100), "[".repeat(3000), " ".repeat(5 << 20));
     for (text, expected) in [
         ("outs: [", "x.dvc: line "),
         ("outs: []", "x.dvc: outs: expected at least one output, found none"),
         ("outs:\n- md5: abc\n  path: x\n  hash: md5", "x: expected an md5 of 32 hex digits, found \"abc\""),
         ("outs:\n- path: x\n  hash: md5", "outs[0].md5: expected text"),
         ("outs:\n- md5: abc\n  path: x", "outs[0].hash: expected md5, as DVC 3 writes it"),
+        (
+            "a: &a [x, x]\nb: [*a, *a]\nouts: []",
+            "x.dvc: line 2, column 5: expected YAML as DVC writes it, found an alias",
+        ),
+        (nested.as_str(), "x.dvc: line 1, column 65: expected YAML as DVC writes it, found more than 64 levels"),
+        (deeper.as_str(), "x.dvc: line 1, column "),
+        (long.as_str(), "x.dvc: expected at most 4194304 bytes of a file of DVC's, found 4194305"),
         ("outs:\n- md5: ../../../../../../../../../etc/pa\n  path: x\n  hash: md5", "expected an md5 of 32 hex digits"),
     ] {
         folder.write("x.dvc", text);

@@ -1,11 +1,13 @@
 //! Real files in real folders: pinned, opened, broken.
 
+mod archives;
 mod csv;
 mod dvc;
 mod examples;
 mod faults;
 mod folder;
 mod idx;
+mod images;
 mod notes;
 mod old;
 mod parquet;
@@ -13,3 +15,4 @@ mod streaming;
 mod tables;
 mod tar;
 mod text;
+mod trees;

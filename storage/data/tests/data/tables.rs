@@ -89,6 +89,9 @@ fn names_may_have_line_ends_and_rows_may_have_names() {
     let numbered: String = ROWS.lines().zip(1..).map(|(row, at)| format!("\"{at}\",{row}\n")).collect();
     // As R writes it, with and without a place for the rows' names, and as pandas does.
     holds_the_rows(&format!("\"a\",\"b\",\"y\"\n{numbered}"), &target("y"));
+    let notes = Folder::with("a.csv", format!("\"a\",\"b\",\"y\"\n{numbered}")).notes("a.csv", &options());
+    let expected = "left out as names of rows: the first column, which the header has no name for";
+    assert!(notes.contains(&expected.to_owned()), "{notes:?}");
     for first in ["\"\"", "", "Unnamed: 0"] {
         let manifest = holds_the_rows(&format!("{first},a,b,y\n{numbered}"), &options());
         assert_eq!(manifest.table.unwrap().left_out, ["Unnamed: 0"]);
@@ -210,6 +213,29 @@ fn truth_values_are_one_and_zero() {
     let (manifest, data) = Folder::with("a.csv", text).pinned("a.csv", &options());
     assert_eq!((features(&data), classes(&data)), (vec![1.0, 1.5, 0.0, 2.5], vec![0, 1]));
     assert_eq!(manifest.class_names, None);
+}
+
+#[test]
+fn what_stands_in_place_of_a_number_is_refused_with_the_option_for_it() {
+    for (text, place, hint) in [
+        ("a;b;y\n1,5;2,25;0\n", "line 2, column 1", "`--decimal ,` where the comma is before a number's fraction; "),
+        ("a;b;y\n1;2;0,5\n3;4;1,5\n", "line 2", "`--decimal ,` where the comma is before a number's fraction; "),
+        ("1,5;2,25;0,5\n3;4;1\n", "line 1, column 2", "`--delimiter ;` cuts lines there; "),
+        ("1,5\t2,25\n3,5\t4\n", "line 1, column 2", "`--delimiter tab` cuts lines there; "),
+        ("id,a,y\nu1,1,0\nu2,2,1\n", "line 2, column 1", "`--drop id` leaves the column out"),
+        ("0.5,x,1\n1.5,y,0\n", "line 1, column 2", "`--drop 1` leaves the column out"),
+        ("a,y\n1,0\n2,O\n", "line 3, column 2", "`--kind label` takes all targets for names of classes"),
+    ] {
+        let error = Folder::with("a.csv", text).pin("a.csv", &options()).unwrap_err();
+        assert!(error.to_string().contains(&format!("a.csv: {place}: expected a")), "{text}: {error}");
+        assert!(error.hint().is_some_and(|found| found.starts_with(hint)), "{text}: {:?}", error.hint());
+    }
+    let (manifest, data) = Folder::with("a.csv", "id,a,y\nu1,1,0\nu2,2,1\n")
+        .pinned("a.csv", &PinOptions { drop: vec![Column::Name("id".to_owned())], ..options() });
+    assert_eq!((manifest.table.unwrap().features, features(&data)), (vec!["a".to_owned()], vec![1.0, 2.0]));
+    // Names with commas, where commas are no part of numbers.
+    let named = "a;y\n1;north, east\n2;south\n";
+    assert_eq!(Folder::with("a.csv", named).pinned("a.csv", &options()).0.class_names.unwrap().len(), 2);
 }
 
 #[test]

@@ -92,9 +92,15 @@ fn what_is_no_sample_is_named() {
     let small = encoded(&DynamicImage::new_rgb8(2, 2), ImageFormat::Png);
     for (shard, expected) in [
         (with(&[("1.png", png(2))]), "x.tar: sample \"1\": expected a member .cls, found none"),
-        (with(&[("1.cls", text("1"))]), "x.tar: sample \"1\": expected a member .png, .jpg or .jpeg, found none"),
+        (
+            with(&[("1.cls", text("1"))]),
+            "x.tar: sample \"1\": expected a member .png, .jpg, .jpeg or .webp, found none",
+        ),
         (with(&[("1.png", png(2)), ("1.cls", text("cat"))]), "sample \"1\", cls: expected a number, found \"cat\""),
-        (with(&[("1.png", text("GIF89a")), ("1.cls", text("1"))]), "sample \"1\", image: expected a whole PNG or JPEG"),
+        (
+            with(&[("1.png", text("GIF89a")), ("1.cls", text("1"))]),
+            "sample \"1\", image: expected a whole PNG, JPEG or WebP image",
+        ),
         (with(&[("1.png", png(2)[..60].to_vec()), ("1.cls", text("1"))]), "sample \"1\", image: expected a whole PNG"),
         (with(&[("1.png", small), ("1.cls", text("1"))]), "sample \"1\": expected an image of 3x2x3, found 3x2x2"),
         (with(&[("1.png", png(2)), ("1.jpg", png(2))]), "sample \"1\": expected one image and one target, found 1.jpg"),
