@@ -39,12 +39,10 @@ fn modules_that_move_more_than_is_trained_end_with_the_same_bits_whatever_is_kil
             job.steps = 240;
             job.train = "eval_every = 100\naudit = 20".to_owned();
             cluster.submit(&job.toml());
-            let mut kills = 0;
-            for at in [30, 80, 130].into_iter().filter(|_| workers > 1) {
+            for (kills, at) in [30, 80, 130].into_iter().filter(|_| workers > 1).enumerate() {
                 let _ = cluster.wait_for_step(&name, at);
                 let pids = cluster.worker_pids(&name);
                 kill(pids[kills % pids.len()], Signal::KILL);
-                kills += 1;
             }
             let status = cluster.wait_for_success(&name);
             assert!(status["audits_passed"].as_u64() >= Some(12), "{status:#}\n{}", cluster.report(&name));

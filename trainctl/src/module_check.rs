@@ -137,7 +137,7 @@ mod tests {
         let untried =
             ModuleContents { trained: count(8, 25_450), frozen: count(0, 0), buffers: count(1, 4), trial: None };
         assert_eq!(summary(&untried), "trained: 8 tensors, 25,450 parameters; buffers: 1");
-        let trial = ModuleTrial { samples: 32, loss: 2.302_585, moving_buffers: vec!["a".into(), "b".into()] };
+        let trial = ModuleTrial { samples: 32, loss: 2.302_9, moving_buffers: vec!["a".into(), "b".into()] };
         let tried = ModuleContents {
             trained: count(1, 1),
             frozen: count(2, 1_048_576),

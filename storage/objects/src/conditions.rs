@@ -9,7 +9,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
 pub enum Conditions {
     /// The second of two such puts is refused.
     Kept,
-    /// The store refuses all of them; its message.
+    /// The store refuses all of them; the message that it gives.
     NotImplemented(String),
     /// The second of two such puts replaces the first.
     Ignored,
@@ -24,7 +24,7 @@ pub async fn check_conditions(store: &dyn ObjectStore, root: &Path) -> Result<Co
     let create = || store.put_opts(&path, PutPayload::from_static(b"probe"), PutOptions::from(PutMode::Create));
     match create().await {
         Ok(_) => {}
-        Err(error) if is_not_implemented(&error) => return Ok(Conditions::NotImplemented(error.to_string())),
+        Err(error) if is_not_implemented(&error) => return Ok(Conditions::NotImplemented(message(&error))),
         Err(error) => return Err(error),
     }
     let second = create().await;
@@ -32,7 +32,7 @@ pub async fn check_conditions(store: &dyn ObjectStore, root: &Path) -> Result<Co
     let conditions = match second {
         Ok(_) => Conditions::Ignored,
         Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Conditions::Kept,
-        Err(error) if is_not_implemented(&error) => Conditions::NotImplemented(error.to_string()),
+        Err(error) if is_not_implemented(&error) => Conditions::NotImplemented(message(&error)),
         Err(error) => return Err(error),
     };
     removed.map(|()| conditions)
@@ -40,4 +40,24 @@ pub async fn check_conditions(store: &dyn ObjectStore, root: &Path) -> Result<Co
 
 fn is_not_implemented(error: &Error) -> bool {
     matches!(error, Error::NotImplemented { .. }) || error.to_string().contains("NotImplemented")
+}
+
+/// What the store itself says, without the request and its times.
+fn message(error: &Error) -> String {
+    let text = error.to_string();
+    let within = text.split_once("<Message>").and_then(|(_, rest)| rest.split_once("</Message>"));
+    within.map_or_else(|| text.clone(), |(message, _)| message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_is_quoted_without_the_request() {
+        let error = |text: &str| Error::Generic { store: "S3", source: text.to_owned().into() };
+        let xml = "PUT http://x in 3 ms: <Error><Code>NotImplemented</Code><Message>no such header</Message></Error>";
+        assert_eq!(message(&error(xml)), "no such header");
+        assert_eq!(message(&error("NotImplemented")), "Generic S3 error: NotImplemented");
+    }
 }

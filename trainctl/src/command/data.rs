@@ -33,7 +33,7 @@ pub(crate) struct DataArgs {
 #[derive(Subcommand, Debug)]
 enum DataCommand {
     /// Read a data set once and write down what it is; prints what to put into the job
-    Pin(PinArgs),
+    Pin(Box<PinArgs>),
     /// Say what a manifest pins
     #[command(after_help = "Example:\n  trainctl data show digits.manifest.json")]
     Show {
@@ -154,7 +154,7 @@ pub(crate) async fn run(session: &Session, args: DataArgs) -> Result<(), Failure
     let printer = session.printer.clone();
     // Reading a data set blocks; a thread of its own may.
     let work = tokio::task::spawn_blocking(move || match args.command {
-        DataCommand::Pin(args) => pin(&printer, args),
+        DataCommand::Pin(args) => pin(&printer, *args),
         DataCommand::Show { manifest } => show(&printer, manifest),
         DataCommand::Verify { manifest } => verify(&printer, manifest),
     });

@@ -3,7 +3,7 @@
 use crate::place::{Place, Ran, told};
 use crate::saved;
 use std::time::{Duration, Instant};
-use trainctl_test_servers::{Seaweed, free_port};
+use trainctl_test_servers::{S3Fault, S3Faults, Seaweed, free_port};
 
 /// People at a terminal wait this long for a store that doesn't answer, and a little for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -83,4 +83,29 @@ fn all_of_it_works_on_a_bucket_and_what_goes_wrong_is_told() {
 #[test]
 fn a_scheme_that_is_none() {
     insta::assert_snapshot!(told(&Place::new().run(&["ckpt", "ls", "gcs://bucket/runs/points"])));
+}
+
+#[test]
+fn a_store_without_conditional_writes_is_refused_before_there_is_a_job() {
+    let server = Seaweed::start();
+    server.make_bucket("runs");
+    let faults = S3Faults::before(&server.endpoint());
+    let place = Place::new();
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/../jobs/digits.toml");
+    for (fault, found) in [
+        (S3Fault::NoConditions, "found one that refuses it: A header you provided implies functionality"),
+        (S3Fault::IgnoresConditions, "found one that replaces the object (s3://runs/team)"),
+    ] {
+        faults.set(&[fault]);
+        let mut command = place.command(&["submit", job, "--set", "checkpoint.root=\"s3://runs/team\""]);
+        command.envs(server.environment()).env("AWS_ENDPOINT_URL_S3", faults.endpoint());
+        let ran = place.finish(command.output().unwrap());
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("checkpoint.root: expected a store that can create an object only if"),
+            "{}",
+            ran.stderr
+        );
+        assert!(ran.stderr.contains(found) && ran.stderr.contains("hint: save to another store"), "{}", ran.stderr);
+    }
 }

@@ -163,5 +163,5 @@ fn check_endpoint(endpoint: &str) -> Result<Url> {
 pub(crate) fn retries(retry_timeout: Duration) -> RetryConfig {
     let backoff =
         BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2.0 };
-    RetryConfig { backoff, max_retries: 1000, retry_timeout: retry_timeout }
+    RetryConfig { backoff, max_retries: 1000, retry_timeout }
 }

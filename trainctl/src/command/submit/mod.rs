@@ -3,6 +3,7 @@
 mod local;
 mod module;
 mod preflight;
+mod store;
 
 use crate::cli::Session;
 use crate::client::Coordinator;
@@ -22,7 +23,7 @@ use trainctl_proto::v1::JobStatus;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 All is checked before anything starts: the job file, the data manifest and its digest, that all data objects are \
-there, the pools. A TorchScript module is loaded and trained on one micro-batch, where a worker program is at hand. \
+there, the pools, that a bucket for checkpoints keeps conditions. A TorchScript module is loaded and trained on one micro-batch, where a worker program is at hand. \
 With --local and no coordinator running, one runs inside this command; other commands find it. \
 Ctrl-C then saves the job and ends its workers, and `trainctl up` goes on. With --watch Ctrl-C ends the watching \
 only.
@@ -53,6 +54,7 @@ pub(crate) async fn run(session: &Session, args: SubmitArgs) -> Result<(), Failu
     let checked = preflight::check(&args.file, &args.set).await?;
     let printer = &session.printer;
     module::check(printer, &checked).await?;
+    store::check(&checked).await?;
     let ended = if args.local {
         local::run(session, checked, args.pools).await?
     } else {
