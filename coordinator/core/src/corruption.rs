@@ -2,8 +2,8 @@
 //! don't agree, and who is to blame.
 //!
 //! Where a repetition has shown already what is right, or a majority holds it, the others are blamed at once. Else
-//! nobody is blamed yet: all repeat the steps since the last agreement, and whoever held something else before than all
-//! hold then was wrong.
+//! nobody is blamed yet: all repeat the steps since the last agreement, and those who held something else before than
+//! all hold then were wrong.
 
 use crate::ids::{Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
@@ -118,8 +118,7 @@ impl Differing {
     /// What is right and who is to blame, where that is known at once.
     pub(crate) fn verdict(&self) -> Option<(&str, Vec<WorkerId>)> {
         let right = self.right.as_deref().or_else(|| self.majority())?;
-        let blamed = self.digests.iter().filter(|(_, digest)| *digest != right).map(|(worker, _)| worker.clone());
-        Some((right, blamed.collect()))
+        Some((right, self.differing_from(right)))
     }
 
     /// What more than half of the workers hold.
@@ -130,9 +129,12 @@ impl Differing {
 
     /// Those who held something else than this. Nobody, if all did: then it does not tell who was wrong.
     pub(crate) fn others_than(&self, right: &str) -> Vec<WorkerId> {
-        let others: Vec<WorkerId> =
-            self.digests.iter().filter(|(_, digest)| *digest != right).map(|(worker, _)| worker.clone()).collect();
+        let others = self.differing_from(right);
         if others.len() == self.digests.len() { Vec::new() } else { others }
+    }
+
+    fn differing_from(&self, right: &str) -> Vec<WorkerId> {
+        self.digests.iter().filter(|(_, digest)| *digest != right).map(|(worker, _)| worker.clone()).collect()
     }
 }
 

@@ -1,5 +1,5 @@
-//! `run.json`: what ran. It is written once, by the first worker, and every attempt that goes on with the run must agree with it:
-//! only equal pins give equal bits.
+//! `run.json`: what ran. It is written once, by the first worker, and every attempt that goes on with the run must agree
+//! with it: only equal pins give equal bits.
 
 use crate::error::CheckpointError;
 use crate::events::RunEvent;

@@ -38,7 +38,8 @@ pub async fn check_conditions(store: &dyn ObjectStore, root: &Path) -> Result<Co
     removed.map(|()| conditions)
 }
 
-fn is_not_implemented(error: &Error) -> bool {
+/// Whether the store says that it lacks what it was asked for.
+pub(crate) fn is_not_implemented(error: &Error) -> bool {
     matches!(error, Error::NotImplemented { .. }) || error.to_string().contains("NotImplemented")
 }
 

@@ -365,7 +365,7 @@ impl Replica {
         if let Some(mirror) = &mut self.mirror {
             mirror.updated();
         }
-        let (before, _counters) = self.state.as_mut_slice().split_at_mut(self.layout.counters_start());
+        let before = &mut self.state.as_mut_slice()[..self.layout.counters_start()];
         let (parameters, rest) = before.split_at_mut(self.layout.parameters_len);
         let (running, slots) = rest.split_at_mut(self.layout.buffers_len);
         optimizer::apply(&self.recipe.optimizer, &self.layout, update, parameters, slots, gradient);

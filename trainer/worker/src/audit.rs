@@ -68,16 +68,18 @@ impl Part {
         if self.is_auditor && self.vector_again == 0 {
             engine.audit_shard_into(self.step, self.audit.shard, out)?;
             let mut values = engine.values(out)?;
+            let cells = cells(&mut values);
             if !self.is_owner {
-                self.faults.flip_gradient(self.step, Cell::from_mut(values.as_mut_slice()).as_slice_of_cells());
+                self.faults.flip_gradient(self.step, cells);
             }
-            self.vector_again = checksum(Cell::from_mut(values.as_mut_slice()).as_slice_of_cells());
+            self.vector_again = checksum(cells);
         }
         engine.train_shard_into(self.step, shard, out)?;
         if self.is_owner && shard == self.audit.shard {
             let mut values = engine.values(out)?;
-            self.faults.flip_gradient(self.step, Cell::from_mut(values.as_mut_slice()).as_slice_of_cells());
-            self.vector = checksum(Cell::from_mut(values.as_mut_slice()).as_slice_of_cells());
+            let cells = cells(&mut values);
+            self.faults.flip_gradient(self.step, cells);
+            self.vector = checksum(cells);
         }
         Ok(())
     }
@@ -85,6 +87,10 @@ impl Part {
     pub(crate) fn show(&self, header: &mut Header) {
         (header.vector, header.vector_again) = (self.vector, self.vector_again);
     }
+}
+
+fn cells(values: &mut [f32]) -> &[Cell<f32>] {
+    Cell::from_mut(values).as_slice_of_cells()
 }
 
 fn checksum(values: &[Cell<f32>]) -> u64 {
@@ -100,10 +106,7 @@ fn checksum(values: &[Cell<f32>]) -> u64 {
 impl Trainer {
     /// This worker's part in the audit of a round; `None` where the round has none.
     pub(crate) fn audit_part(&self, mesh: &Mesh, round: Round) -> Option<Part> {
-        if round.phase != Phase::Train || !self.parts.audits.is_due(round.step, mesh.world_size()) {
-            return None;
-        }
-        let audit = self.audit_of(mesh, round.step)?;
+        let audit = self.audit_of(mesh, round)?;
         Some(Part {
             step: round.step,
             audit,
@@ -115,8 +118,12 @@ impl Trainer {
         })
     }
 
-    fn audit_of(&self, mesh: &Mesh, step: u64) -> Option<Audit> {
-        let shard = self.parts.engine.audited_shard(step);
+    /// The audit of a round, if it has one.
+    fn audit_of(&self, mesh: &Mesh, round: Round) -> Option<Audit> {
+        if round.phase != Phase::Train || !self.parts.audits.is_due(round.step, mesh.world_size()) {
+            return None;
+        }
+        let shard = self.parts.engine.audited_shard(round.step);
         let owner = mesh.assignment().members.iter().position(|member| member.shards.contains(&shard))?;
         Some(Audit::of(shard, owner, mesh.world_size()))
     }
@@ -132,10 +139,7 @@ impl Trainer {
         headers: &[Header],
     ) -> Result<(), RoundError> {
         self.audits_passed = headers.iter().map(|header| header.audits_passed).fold(self.audits_passed, u64::max);
-        if round.phase != Phase::Train || !self.parts.audits.is_due(round.step, mesh.world_size()) {
-            return Ok(());
-        }
-        let Some(audit) = self.audit_of(mesh, round.step) else { return Ok(()) };
+        let Some(audit) = self.audit_of(mesh, round) else { return Ok(()) };
         let shown = audit.shown(headers);
         if shown[0] == shown[1] {
             self.audits_passed += 1;
@@ -176,7 +180,7 @@ impl Trainer {
     fn recompute(&mut self, mesh: &mut Mesh, round: Round, shard: u32) -> Result<Vec<Recomputed>, RoundError> {
         let engine = &mut self.parts.engine;
         let mut vector = vec![0.0; engine.train_len()];
-        let cells = Cell::from_mut(vector.as_mut_slice()).as_slice_of_cells();
+        let cells = cells(&mut vector);
         engine.train_shard(round.step, shard, cells, &mut |_| {}).map_err(Failure::from)?;
         let training = checksum(cells);
         engine.audit_shard(round.step, shard, cells).map_err(Failure::from)?;

@@ -259,7 +259,7 @@ impl World {
         self.go_when_suspended();
     }
 
-    /// What is committed is what is shown, and an audit that passed has passed, whoever starts again from where. Looked
+    /// What is committed is what is shown, and an audit that passed has passed, after any restart. Looked
     /// at now and then: views are copies.
     fn check_audits(&mut self) {
         let Some(core) = self.core.as_ref().filter(|_| self.queued.is_multiple_of(256)) else { return };

@@ -382,7 +382,7 @@ struct Column {
 
 impl Column {
     /// What a value says. Beside missing values NaN is one, as pandas has it; where none may be missing it is left to
-    /// whoever takes the row to refuse what is not finite.
+    /// the sink that takes the row to refuse what is not finite.
     fn value(&self, value: f64, may_lack: bool) -> Value {
         if may_lack && value.is_nan() { Value::Missing } else { Value::Number(value) }
     }

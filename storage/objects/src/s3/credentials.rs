@@ -72,8 +72,9 @@ impl Credentials {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn due(held: Option<&Held>) -> bool {
-        held.is_none_or(|held| Instant::now() >= held.renew_at)
+    /// Those that need not be read again yet.
+    fn fresh(&self) -> Option<Arc<AwsCredential>> {
+        self.held().filter(|held| Instant::now() < held.renew_at).map(|held| held.credential)
     }
 
     async fn read(&self) -> Result<Held> {
@@ -126,15 +127,15 @@ impl CredentialProvider for Credentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
-        if let Some(held) = self.held().filter(|held| !Self::due(Some(held))) {
-            return Ok(held.credential);
+        if let Some(credential) = self.fresh() {
+            return Ok(credential);
         }
         let _one = self.reading.lock().await;
         // Another request may have read them meanwhile.
-        let held = self.held();
-        if let Some(held) = held.clone().filter(|held| !Self::due(Some(held))) {
-            return Ok(held.credential);
+        if let Some(credential) = self.fresh() {
+            return Ok(credential);
         }
+        let held = self.held();
         match (self.read().await, held) {
             (Ok(held), _) => Ok(held.credential),
             (Err(error), Some(held)) if held.ends.is_none_or(|ends| ends > SystemTime::now()) => {

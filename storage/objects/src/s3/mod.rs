@@ -8,6 +8,7 @@ mod answers;
 mod credentials;
 mod style;
 
+use crate::conditions::is_not_implemented;
 use crate::connection::{Connect, Remedy};
 use async_trait::async_trait;
 use aws_config::BehaviorVersion;
@@ -108,7 +109,7 @@ impl Connect for S3 {
             tracing::warn!("the store wants the name of bucket {bucket} in its host name: sends it there from now on");
             return Remedy::Reconnect;
         }
-        if names_code(error, &["NotImplemented"])
+        if is_not_implemented(error)
             && names_code(error, &["checksum", "DeleteObjects"])
             && !self.deletes_one_by_one.swap(true, Ordering::Relaxed)
         {
